@@ -1,0 +1,39 @@
+//! What a supervisor and a worker say to each other.
+//!
+//! ```text
+//!   supervisor                                   worker (SDK, init, base)
+//!   ──────────                                   ────────────────────────
+//!   sealed memfd with a [`Boot`] record ──exec──▶ read once, then closed
+//!   listens on the worker's own socket  ◀──────── connects, [`ToSupervisor::Hello`]
+//!   [`ToWorker`] (+ descriptors)        ────────▶
+//!                                       ◀──────── [`ToSupervisor`] (never a descriptor)
+//! ```
+//!
+//! The socket is `SOCK_SEQPACKET`: one message, one packet, at most [`MAX_PACKET`] bytes. Messages are plain data in
+//! rmp-serde's field-name form, so that either side may be one version ahead. Descriptors travel one way only, from
+//! supervisor to worker: [`socket::recv_without_fds`] gives the kernel no room for any, and it drops what was sent.
+//!
+//! Every worker has a socket folder of its own, so no tenant can fill another's backlog, and a worker reconnects to the
+//! same path when the supervisor comes back.
+#![deny(missing_docs)]
+
+mod boot;
+mod ids;
+mod message;
+pub mod socket;
+
+pub use boot::{BOOT_FD, BOOT_FD_VARIABLE, Boot, InheritedFd, Role};
+pub use ids::{ChannelId, InvalidName, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
+pub use message::{
+    Attach, ChannelReport, ChannelRole, Encoding, Geometry, Hello, HttpReach, HttpRoute, HttpTarget, PeerInfo, Phase,
+    Released, ResourceGrant, ServiceDeclaration, ServiceRoute, Target, ToSupervisor, ToWorker, Welcome,
+};
+
+/// The version of this protocol. A supervisor serves workers of the same version and of the one before.
+pub const PROTOCOL: u16 = 1;
+
+/// The largest packet either side sends or accepts, in bytes.
+pub const MAX_PACKET: usize = 64 * 1024;
+
+/// The most descriptors that one packet carries.
+pub const MAX_FDS: usize = 16;

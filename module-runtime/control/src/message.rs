@@ -1,0 +1,311 @@
+//! The messages, as plain data. Each side turns what it receives into its own checked types before use.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ChannelId, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
+
+/// From a worker to the supervisor. Every byte of it is an allegation of the tenant's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToSupervisor {
+    /// The first message on every connection, also after the supervisor has restarted.
+    Hello(Hello),
+    /// The worker can serve. Sent once; on a reconnect [`Hello::phase`] says the same.
+    Ready,
+    /// It will not become ready, and why. The process is expected to end.
+    NeverReady {
+        /// For the operator.
+        reason: String,
+    },
+    /// The worker has mapped and touched its own segment of a channel: it may be sealed and shown to the peer.
+    Mapped {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Both segments of a channel are unmapped on this side.
+    Released(Released),
+    /// The routes of this epoch are in force for every later call.
+    RoutesApplied {
+        /// As in [`ToWorker::Routes`] or [`ToWorker::HttpRoutes`].
+        epoch: u64,
+    },
+    /// The worker wants routes to a service that its module.toml does not require (base only: operators' calls by name).
+    /// They come with the next [`ToWorker::Routes`]; refused silently where there is no grant.
+    Want {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The base has finished the last HTTP request that it had sent to this worker and sends it no more.
+    HttpDrained {
+        /// The worker that is idle now.
+        worker: WorkerId,
+    },
+    /// The worker's answer to [`ToWorker::Drain`]: nothing is in flight, nothing more is accepted.
+    Drained {
+        /// Calls served since it started, for the receipt.
+        served: u64,
+    },
+    /// The answer to [`ToWorker::Ping`].
+    Pong {
+        /// The ping's number.
+        nonce: u64,
+        /// False when the worker finds itself unwell (an `http` worker's health path did not answer 2xx).
+        healthy: bool,
+    },
+    /// The peer of a channel lied in its segment.
+    Violation {
+        /// Which channel.
+        channel: ChannelId,
+        /// What was found, for the log.
+        what: String,
+    },
+}
+
+/// Who is calling, and what it already has.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`crate::PROTOCOL`] of the worker.
+    pub protocol: u16,
+    /// From the boot record.
+    pub worker: WorkerId,
+    /// From the boot record.
+    pub token: Token,
+    /// Where the worker is in its life.
+    pub phase: Phase,
+    /// The services that its code serves. Must equal what module.toml says it provides.
+    pub services: Vec<ServiceDeclaration>,
+    /// Schema fingerprints of the services that its code calls, so that a channel's encoding can be chosen. A service
+    /// missing here is called by field name.
+    pub clients: Vec<ServiceDeclaration>,
+    /// The channels it holds (empty on the first connection).
+    pub channels: Vec<ChannelReport>,
+}
+
+/// Where a worker is in its life, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Not ready yet.
+    Starting,
+    /// Ready.
+    Ready,
+    /// Was told to drain and has not finished.
+    Draining,
+    /// Nothing in flight, nothing accepted.
+    Drained,
+}
+
+/// A service as the code of one side knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceDeclaration {
+    /// Its name.
+    pub service: ServiceName,
+    /// A hash over method names, order, and argument and result types. 0: none, always by field name.
+    pub fingerprint: u64,
+}
+
+/// A channel that a worker holds, told after a reconnect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelReport {
+    /// Its id.
+    pub channel: ChannelId,
+    /// Which end this worker holds.
+    pub role: ChannelRole,
+    /// The service it carries.
+    pub service: ServiceName,
+    /// The worker at the other end, as the supervisor had told it.
+    pub peer: WorkerId,
+}
+
+/// The end of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ChannelRole {
+    /// Sends requests.
+    Caller,
+    /// Answers them.
+    Callee,
+}
+
+/// How a channel ended on one side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// Calls finished over it, as this side counts them.
+    pub calls: u64,
+}
+
+/// From the supervisor to a worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The answer to a hello. Descriptors: the worker's figures page (a writable memfd of fixed size that the supervisor
+    /// reads and never maps; on a reconnect a new one, into which the worker carries its figures over), then one sealed
+    /// memfd per entry of [`Welcome::resources`].
+    Welcome(Welcome),
+    /// Map and touch your segment of a new channel. Descriptors: own segment, own end of the wake socket pair.
+    /// Answered by [`ToSupervisor::Mapped`].
+    Attach(Attach),
+    /// Both segments are sealed: map the peer's and use the channel. Descriptors: the peer's segment.
+    Open {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// End a channel. A caller sends nothing more and waits for what is under way; a callee closes the ring, serves what
+    /// lies before the close and answers it. Then unmap and answer [`ToSupervisor::Released`].
+    Close {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Where the services that this worker requires are answered from now on; replaces all earlier routes.
+    Routes {
+        /// Ever growing. Answered by [`ToSupervisor::RoutesApplied`].
+        epoch: u64,
+        /// Every required service; one with no target has none now (calls wait for one within their deadline).
+        services: Vec<ServiceRoute>,
+    },
+    /// Base only: where HTTP requests go from now on; replaces all earlier ones.
+    HttpRoutes {
+        /// Ever growing, counted apart from [`ToWorker::Routes`]. Answered by [`ToSupervisor::RoutesApplied`].
+        epoch: u64,
+        /// Longest matching host + prefix wins.
+        routes: Vec<HttpRoute>,
+    },
+    /// Finish what is in flight, accept nothing new, answer [`ToSupervisor::Drained`].
+    Drain {
+        /// After this many milliseconds the worker is killed.
+        within_ms: u64,
+    },
+    /// Are you well? Answered by [`ToSupervisor::Pong`].
+    Ping {
+        /// To be sent back.
+        nonce: u64,
+    },
+}
+
+/// The supervisor accepts the worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Welcome {
+    /// [`crate::PROTOCOL`] of the supervisor.
+    pub protocol: u16,
+    /// Resources it may map, in the order of the packet's descriptors. Repeated on a reconnect only if they changed.
+    pub resources: Vec<ResourceGrant>,
+}
+
+/// A resource that comes as a write-sealed memfd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceGrant {
+    /// Its name.
+    pub name: ResourceName,
+    /// Its length in bytes; the receiver checks it against the descriptor.
+    pub len: u64,
+}
+
+/// One end of a new channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Its id.
+    pub channel: ChannelId,
+    /// Which end this worker gets.
+    pub role: ChannelRole,
+    /// The service it carries. A pair of workers with two services between them has two channels, so that
+    /// one service can be closed alone.
+    pub service: ServiceName,
+    /// Who is at the other end.
+    pub peer: PeerInfo,
+    /// How messages are encoded on it.
+    pub encoding: Encoding,
+    /// Sizes of the caller's segment.
+    pub caller: Geometry,
+    /// Sizes of the callee's segment.
+    pub callee: Geometry,
+}
+
+/// Who is at the other end of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its tenant.
+    pub tenant: TenantName,
+    /// Its module.
+    pub module: ModuleName,
+    /// Its version.
+    pub version: semver::Version,
+}
+
+/// How the messages of a channel are encoded, chosen by comparing fingerprints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Encoding {
+    /// Both ends know the same schema: fields by position.
+    Positional,
+    /// They differ: fields by name, unknown ones ignored, missing ones by default.
+    ByName,
+}
+
+/// The sizes of one segment. The receiver checks them against the descriptor and its own bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Geometry {
+    /// Ring slots, a power of two.
+    pub slots: u32,
+    /// Bytes of the payload arena, a multiple of the page size; 0 for none.
+    pub arena: u32,
+}
+
+/// Who answers a required service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRoute {
+    /// The service.
+    pub service: ServiceName,
+    /// Who answers; weights are relative to each other.
+    pub targets: Vec<Target>,
+}
+
+/// One worker that answers a service, reached by a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The channel to it, opened before.
+    pub channel: ChannelId,
+    /// Its share.
+    pub weight: u32,
+}
+
+/// HTTP requests of one host and path prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRoute {
+    /// The `Host` that must match, in lower case without port; none matches every host.
+    pub host: Option<String>,
+    /// The path prefix, matched at segment borders; `/` matches every path.
+    pub prefix: String,
+    /// The service.
+    pub service: ServiceName,
+    /// Who answers; none at the moment gives 503.
+    pub targets: Vec<HttpTarget>,
+}
+
+/// One worker that answers HTTP requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpTarget {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its module, for headers and figures.
+    pub module: ModuleName,
+    /// Its version.
+    pub version: semver::Version,
+    /// Its share.
+    pub weight: u32,
+    /// The Unix stream socket to connect to, in the base's view.
+    pub socket: PathBuf,
+    /// What the socket speaks.
+    pub reach: HttpReach,
+}
+
+/// What a worker's `http` socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HttpReach {
+    /// HTTP/1.1 itself (SDK workers).
+    Direct,
+    /// The worker's init accepts, sends one byte with one descriptor: a TCP connection that it made inside the worker's
+    /// network namespace, on which HTTP/1.1 is spoken; then it closes. A packet without a descriptor means that the
+    /// program did not accept.
+    Dial,
+}

@@ -1,0 +1,14 @@
+//! What the admin API says, as plain data: shared by the API's handlers, the CLI and the engine's snapshot.
+
+mod error;
+mod operation;
+mod status;
+mod stream;
+
+pub use error::{ApiError, Blame, ErrorCode};
+pub use operation::{Operation, OperationId, OperationState, Receipt, Request, StepRecord};
+pub use status::{
+    Desired, HostStatus, InstalledVersion, LimitsStatus, ModuleStatus, ResourceStatus, ServiceFigures, ServiceStatus,
+    Snapshot, WorkerState, WorkerStatus,
+};
+pub use stream::{Event, EventKind, LogLine, LogStream};

@@ -1,0 +1,181 @@
+//! Operations: what is asked, how far it has come, how it ended.
+
+use jiff::Timestamp;
+use mortise_control::{ModuleName, ServiceName, TenantName};
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ApiError;
+
+/// An operation's name: chosen by the client (so that asking twice does it once) or by the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct OperationId(pub String);
+
+impl std::fmt::Display for OperationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A change of the desired state. `tenant` is everywhere; the first tenant of a host is `default`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Request {
+    /// Register a package that lies verified and unpacked in the package store.
+    Install {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// sha256 of the package, hexadecimal.
+        digest: String,
+    },
+    /// Remove a version, or every version, of a module that is stopped.
+    Uninstall {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// Which version; none means all of them.
+        #[schema(value_type = Option<String>)]
+        version: Option<Version>,
+    },
+    /// Run the module: done when its workers are ready.
+    Start {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// Which version; none means the newest installed.
+        #[schema(value_type = Option<String>)]
+        version: Option<Version>,
+    },
+    /// Drain and stop the module: done when its workers are gone.
+    Stop {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+    },
+    /// Replace the workers by new ones of the same version, new before old. Clears `Failed`.
+    Restart {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+    },
+    /// Replace the workers by ones of another installed version, new before old.
+    Swap {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// To which version.
+        #[schema(value_type = String)]
+        version: Version,
+    },
+    /// Let the module's services be called.
+    Publish {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// Which of its services; none means all.
+        #[schema(value_type = Option<String>)]
+        service: Option<ServiceName>,
+    },
+    /// Withdraw services: done when no new call can reach them.
+    Unpublish {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// Which of its services; none means all.
+        #[schema(value_type = Option<String>)]
+        service: Option<ServiceName>,
+    },
+}
+
+/// An operation, as far as it has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Operation {
+    /// Its name.
+    pub id: OperationId,
+    /// What was asked.
+    pub request: Request,
+    /// How far it is.
+    pub state: OperationState,
+    /// Each step in the order they were taken.
+    pub steps: Vec<StepRecord>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+    /// What was given back (stop, swap, uninstall).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
+    /// When it was accepted.
+    #[schema(value_type = String)]
+    pub started: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub ended: Option<Timestamp>,
+}
+
+/// How far an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperationState {
+    /// Accepted and on disk.
+    Running,
+    /// It did what was asked.
+    Done,
+    /// It did not; what was before still holds.
+    Failed,
+}
+
+/// One step of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepRecord {
+    /// Its name, as in the table of `docs/operations.md`.
+    pub step: String,
+    /// When it began.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+}
+
+/// What ended, and what it gave back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Receipt {
+    /// Workers that ended.
+    pub workers: u32,
+    /// Processes left in their cgroups: 0, or the operation is not done.
+    pub processes_left: u32,
+    /// Cgroups removed.
+    pub cgroups_removed: u32,
+    /// Channels closed.
+    pub channels_closed: u32,
+    /// Descriptors that the supervisor held for them and closed.
+    pub descriptors_closed: u32,
+    /// Bytes charged to their cgroups just before they ended.
+    pub memory_bytes: u64,
+    /// Bytes on disk removed (uninstall).
+    pub disk_bytes: u64,
+    /// What a peer still holds, in words; empty when nothing is.
+    pub still_held: Vec<String>,
+}

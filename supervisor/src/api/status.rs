@@ -1,0 +1,208 @@
+//! The state of everything, as the engine publishes it after each change.
+
+use jiff::Timestamp;
+use mortise_control::{ModuleName, ResourceName, ServiceName, TenantName};
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Operation;
+
+/// The whole state at one moment. The loop publishes a new one after each change; readers never wait for it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Snapshot {
+    /// Modules by tenant and name.
+    pub modules: Vec<ModuleStatus>,
+    /// Resources that are loaded.
+    pub resources: Vec<ResourceStatus>,
+    /// Operations that run and the latest that ended, newest first.
+    pub operations: Vec<Operation>,
+    /// The supervisor and the host.
+    pub host: HostStatus,
+}
+
+/// A module, all versions of it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ModuleStatus {
+    /// Whose.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub module: ModuleName,
+    /// What the operator wants.
+    pub desired: Desired,
+    /// Which version the operator wants to run.
+    #[schema(value_type = Option<String>)]
+    pub version: Option<Version>,
+    /// Installed versions, newest first.
+    pub installed: Vec<InstalledVersion>,
+    /// Its services.
+    pub services: Vec<ServiceStatus>,
+    /// Its workers, also those that lately ended.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// What the operator wants of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Desired {
+    /// On disk only.
+    Installed,
+    /// Running.
+    Running,
+}
+
+/// A version on disk.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct InstalledVersion {
+    /// The version.
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// sha256 of its package.
+    pub digest: String,
+    /// When it was installed.
+    #[schema(value_type = String)]
+    pub installed: Timestamp,
+}
+
+/// A service of a module.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ServiceStatus {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub service: ServiceName,
+    /// Whether it may be called.
+    pub published: bool,
+    /// Host and path prefix under which the ingress offers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// Callers that have a channel to it.
+    pub callers: u32,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WorkerStatus {
+    /// `slot.generation`.
+    pub worker: String,
+    /// The version it runs.
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// Where it is in its life.
+    pub state: WorkerState,
+    /// Why it is there: the exit status, the OOM kill, the missed deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its pid as the host sees it. For people; nothing is keyed on it.
+    pub pid: Option<u32>,
+    /// Since when it is in this state.
+    #[schema(value_type = String)]
+    pub since: Timestamp,
+    /// How often this instance was restarted.
+    pub restarts: u32,
+    /// How often the kernel killed one of its processes for memory.
+    pub oom_kills: u64,
+    /// Bytes charged to its cgroup.
+    pub memory_bytes: u64,
+    /// CPU time of its cgroup, in microseconds.
+    pub cpu_usec: u64,
+    /// Processes and threads in its cgroup.
+    pub pids: u64,
+    /// Its limits.
+    pub limits: LimitsStatus,
+    /// Its own figures per service it provides, as it alleges them.
+    pub figures: Vec<ServiceFigures>,
+}
+
+/// Limits in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LimitsStatus {
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+    /// Cores.
+    pub cpu: Option<f64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// Calls of one service, as its worker counts them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceFigures {
+    /// The service.
+    #[schema(value_type = String)]
+    pub service: ServiceName,
+    /// Calls answered, errors included.
+    pub calls: u64,
+    /// Calls answered by an error.
+    pub errors: u64,
+    /// Latency: how many calls took less than 2^(i+10) nanoseconds and at least half of it (bucket 0: less than 1.024 µs).
+    pub latency_log2: Vec<u64>,
+    /// Sum of latencies in nanoseconds.
+    pub latency_sum_ns: u64,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerState {
+    /// Its process was started and is not ready yet.
+    Starting,
+    /// It can serve.
+    Ready,
+    /// It serves at least one published service.
+    Published,
+    /// It finishes what is in flight.
+    Draining,
+    /// It ended as asked.
+    Stopped,
+    /// It ended unasked and will be tried again.
+    Backoff,
+    /// A crash loop, or never ready: needs an operator or a new version.
+    Failed,
+    /// It ended by itself, as its module.toml allows.
+    Exited,
+    /// Kept for instant rollback.
+    Frozen,
+}
+
+/// A loaded resource.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ResourceStatus {
+    /// Whose.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub resource: ResourceName,
+    /// The module whose package holds it.
+    #[schema(value_type = String)]
+    pub module: ModuleName,
+    /// The version of that module.
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// Its length.
+    pub bytes: u64,
+    /// What its cgroup is charged.
+    pub charged_bytes: u64,
+    /// sha256 of its content.
+    pub digest: String,
+    /// Workers that were given it.
+    pub mapped_by: Vec<String>,
+}
+
+/// The supervisor and its host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct HostStatus {
+    /// The supervisor's version.
+    pub version: String,
+    /// Its pid.
+    pub pid: u32,
+    /// When it started.
+    #[schema(value_type = Option<String>)]
+    pub started: Option<Timestamp>,
+    /// Addresses of the ingress.
+    pub ingress: Vec<String>,
+    /// Promises that it does not keep on this host, each with the reason.
+    pub degraded: Vec<String>,
+}

@@ -1,0 +1,6 @@
+//! The Mortise supervisor as a library: everything that `mortised` and `mortise` are made of.
+//!
+//! `docs/architecture.md` draws the way of the data through these modules.
+#![deny(missing_docs)]
+
+pub mod api;
