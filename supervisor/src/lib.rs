@@ -4,3 +4,5 @@
 #![deny(missing_docs)]
 
 pub mod api;
+pub mod engine;
+pub mod logs;
