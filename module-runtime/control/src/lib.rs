@@ -21,6 +21,7 @@ mod boot;
 mod ids;
 mod message;
 pub mod socket;
+pub mod stats;
 
 pub use boot::{BOOT_FD, BOOT_FD_VARIABLE, Boot, InheritedFd, Role};
 pub use ids::{ChannelId, InvalidName, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
