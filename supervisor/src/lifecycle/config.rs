@@ -1,0 +1,64 @@
+//! The numbers of the policy, in one place.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mortise_control::Geometry;
+
+/// What the operator (or a test) may set. Durations that belong to one module are in its `ModuleSpec`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The uid of slot 0; slot n runs as `first_uid + n`.
+    pub first_uid: u32,
+    /// The folder of the workers' HTTP sockets, `SLOT.GEN.sock`, as the base sees it.
+    pub http_folder: PathBuf,
+    /// Sizes of a caller's segment.
+    pub caller_geometry: Geometry,
+    /// Sizes of a callee's segment.
+    pub callee_geometry: Geometry,
+    /// The pause before the first retry; doubled for each further failure. Jitter takes off up to half of it.
+    pub backoff_first: Duration,
+    /// The longest pause.
+    pub backoff_most: Duration,
+    /// A worker that was ready for this long has its failures forgotten. Time spent in backoff never counts, so a capped
+    /// backoff cannot keep the crash limit from being reached.
+    pub stable_after: Duration,
+    /// How long `Mapped` may take.
+    pub map_within: Duration,
+    /// How long `RoutesApplied` may take before the routes are taken as ignored.
+    pub apply_within: Duration,
+    /// How long a caller may take to release a channel whose callee is gone.
+    pub caller_release_within: Duration,
+    /// How long a superseded worker keeps its routes while its successor's channels are not open.
+    pub flip_within: Duration,
+    /// How long a worker may be without its control connection.
+    pub reconnect_within: Duration,
+    /// How long a receipt waits for peers to let go of what they map.
+    pub receipt_within: Duration,
+    /// Between two tries of what the host refused (a channel, the removal of a group, a commit).
+    pub retry_after: Duration,
+    /// Ended operations that are remembered, for the same answer to the same operation id.
+    pub remembered_operations: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            first_uid: 200_000,
+            http_folder: PathBuf::from("/run/mortise/http"),
+            caller_geometry: Geometry { slots: 256, arena: 4 << 20 },
+            callee_geometry: Geometry { slots: 256, arena: 4 << 20 },
+            backoff_first: Duration::from_millis(100),
+            backoff_most: Duration::from_secs(10),
+            stable_after: Duration::from_secs(30),
+            map_within: Duration::from_secs(5),
+            apply_within: Duration::from_secs(2),
+            caller_release_within: Duration::from_secs(30),
+            flip_within: Duration::from_secs(10),
+            reconnect_within: Duration::from_secs(5),
+            receipt_within: Duration::from_secs(2),
+            retry_after: Duration::from_millis(250),
+            remembered_operations: 256,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What happened: everything that the performers report to the loop.
+
+use mortise_control::{ChannelId, ToSupervisor, WorkerId};
+
+use super::{CommitId, ModuleSpec, ResourceId, Ticket, Timer};
+use crate::api::{OperationId, Request};
+
+/// One thing that happened. Events about a worker carry its full id: one about an old generation changes nothing.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Somebody asks for a change. Answered by one [`super::Action::Answer`] with the same ticket.
+    Request(Box<Submitted>),
+    /// The store has ended a transaction.
+    Persisted {
+        /// As in [`super::Action::Persist`].
+        commit: CommitId,
+        /// Err: nothing of it is on disk, and why not. The store has made sure of it by reopening and looking.
+        result: Result<(), String>,
+    },
+    /// The worker's init was started.
+    SpawnDone {
+        /// Which worker.
+        worker: WorkerId,
+        /// As the host sees it.
+        pid: u32,
+        /// Field 22 of /proc/PID/stat, in clock ticks since boot: pid and this together are unique.
+        start_time: u64,
+    },
+    /// The worker's init could not be started or failed in a step of its plan. What was made for it is still to be removed.
+    SpawnFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// Step and errno, for people.
+        reason: String,
+    },
+    /// After a restart of the supervisor: the recorded process is there (same pid, start time and cgroup), has a pidfd, and
+    /// its control socket listens again.
+    Adopted {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// After a restart of the supervisor: the recorded process is gone.
+    Lost {
+        /// Which worker.
+        worker: WorkerId,
+        /// What is still known of its end.
+        exit: Exit,
+    },
+    /// A message of the worker, decoded and within its bounds, on the worker's own socket, from a process of the worker's uid
+    /// and cgroup. Everything in it is an allegation.
+    Message {
+        /// On whose socket it came.
+        worker: WorkerId,
+        /// What it says.
+        message: ToSupervisor,
+    },
+    /// The worker's control connection broke; its process may live.
+    Disconnected {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The worker's first process ended (pidfd). Others may be left in its group.
+    Exited {
+        /// Which worker.
+        worker: WorkerId,
+        /// How.
+        exit: Exit,
+    },
+    /// The answer to [`super::Action::RemoveGroup`]: nothing of the worker is left on the host.
+    GroupGone {
+        /// Which worker.
+        worker: WorkerId,
+        /// For the receipt.
+        remains: Remains,
+    },
+    /// The answer to [`super::Action::RemoveGroup`] when it could not be removed yet; `step` asks again after a while.
+    GroupBusy {
+        /// Which worker.
+        worker: WorkerId,
+        /// Processes that are still in it.
+        processes: u32,
+        /// For people.
+        reason: String,
+    },
+    /// The memfds or the socket pair of a channel could not be made, or an `Attach` could not be sent. Nothing is held for it.
+    ChannelFailed {
+        /// Which channel.
+        channel: ChannelId,
+        /// For people.
+        reason: String,
+    },
+    /// A resource is in its sealed memfd.
+    ResourceLoaded {
+        /// Which.
+        resource: ResourceId,
+        /// Its length.
+        bytes: u64,
+        /// sha256 of its content, hexadecimal.
+        digest: String,
+    },
+    /// A resource could not be loaded.
+    ResourceFailed {
+        /// Which.
+        resource: ResourceId,
+        /// For people.
+        reason: String,
+    },
+    /// The answer to [`super::Action::RemovePackage`].
+    PackageRemoved {
+        /// Whose operation asked for it.
+        operation: OperationId,
+        /// Bytes freed, or why it is still there.
+        result: Result<u64, String>,
+    },
+    /// A timer is due. One that is late, repeated or about something that is no more changes nothing.
+    Timer(Timer),
+    /// Stop everything in dependency order and forget nothing of the desired state; ends with
+    /// [`super::Action::AllStopped`].
+    StopAll,
+}
+
+/// A request, as the engine hands it in.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    /// Who waits for the answer.
+    pub ticket: Ticket,
+    /// The operation's name; the same one twice gets the same answer.
+    pub operation: OperationId,
+    /// What is asked.
+    pub request: Request,
+    /// For [`Request::Install`]: the verified and unpacked package of that digest. None: there is no such package.
+    pub package: Option<Package>,
+}
+
+/// A package that lies verified and unpacked in the package store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Package {
+    /// What its module.toml says.
+    pub spec: ModuleSpec,
+    /// sha256, hexadecimal.
+    pub digest: String,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit status of its first process.
+    pub status: ExitStatus,
+    /// OOM kills in its group since it was made.
+    pub oom_kills: u64,
+    /// The last lines of its output, oldest first, for the reason.
+    pub last_lines: Vec<String>,
+}
+
+/// The exit status of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It ended by itself.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It ended while nobody was there to collect it.
+    #[default]
+    Unknown,
+}
+
+/// What a removed worker gave back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Cgroups that were removed.
+    pub cgroups_removed: u32,
+    /// Descriptors that the engine had held for it and closed (socket, pidfd, FIFOs, figures page).
+    pub descriptors_closed: u32,
+    /// Bytes charged to its group when it ended.
+    pub memory_bytes: u64,
+}

@@ -1,0 +1,25 @@
+//! The deciding half of the supervisor: values in, values out.
+//!
+//! ```text
+//!   engine ── Event, Now ──▶ State::step ── Vec<Action> ──▶ engine
+//! ```
+//!
+//! [`State::step`] does no I/O, has no clock and no dice. It is level-triggered: an event changes what is known, then
+//! whatever the change may have made necessary is worked out from the state as a whole, so that the same rules serve an
+//! operation, a crash and the return of the supervisor after its own death.
+
+mod action;
+mod config;
+mod event;
+mod ids;
+mod spec;
+mod state;
+mod timer;
+
+pub use action::{Action, AdoptOrder, SpawnOrder};
+pub use config::Config;
+pub use event::{Event, Exit, ExitStatus, Package, Remains, Submitted};
+pub use ids::{CommitId, ModuleKey, Mono, Now, ResourceId, Ticket};
+pub use spec::{Health, HttpOffer, ModuleSpec, ProvidedService, RestartPolicy, Runtime, Timeouts};
+pub use state::State;
+pub use timer::Timer;

@@ -1,0 +1,7 @@
+//! The state on disk: one redb file with desired state, installed versions, worker records and the journal of operations.
+
+mod record;
+
+pub use record::{
+    Change, MetaRecord, ModuleRecord, OccupantRecord, OperationRecord, Records, VersionRecord, WorkerRecord,
+};

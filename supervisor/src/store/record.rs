@@ -1,0 +1,125 @@
+//! What is kept on disk, as plain data.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use mortise_control::{ServiceName, Token, WorkerId};
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Desired, Operation, OperationId};
+use crate::lifecycle::{ModuleKey, ModuleSpec};
+
+/// What the operator wants of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleRecord {
+    /// Which module.
+    pub key: ModuleKey,
+    /// Whether it shall run.
+    pub desired: Desired,
+    /// Which version shall run.
+    pub version: Option<Version>,
+    /// Which services may be called.
+    pub published: BTreeSet<ServiceName>,
+    /// The set of workers in charge. A swap makes the next one; writing it here is the swap's commit.
+    pub cohort: u64,
+}
+
+/// An installed version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// Whose.
+    pub key: ModuleKey,
+    /// What its module.toml says.
+    pub spec: ModuleSpec,
+    /// sha256 of its package.
+    pub digest: String,
+    /// When it was installed.
+    pub installed: Timestamp,
+}
+
+/// A place in the worker table and its last occupant. Kept after that has ended, for the generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// The slot and its newest generation.
+    pub worker: WorkerId,
+    /// None: nothing of that generation is left on the host.
+    pub occupant: Option<OccupantRecord>,
+}
+
+/// A worker that may have a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OccupantRecord {
+    /// Which module it runs.
+    pub key: ModuleKey,
+    /// Which version of it.
+    pub version: Version,
+    /// The package, sha256.
+    pub digest: String,
+    /// The set of workers it belongs to, see [`ModuleRecord::cohort`].
+    pub cohort: u64,
+    /// What it must show in its hello.
+    pub token: Token,
+    /// The uid and gid it runs as.
+    pub uid: u32,
+    /// Pid and start time; none before it was spawned.
+    pub process: Option<(u32, u64)>,
+    /// Restarts of this instance so far.
+    pub restarts: u32,
+    /// Consecutive failures of this instance so far.
+    pub failures: u32,
+}
+
+/// An operation and where its plan stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// As the admin API shows it.
+    pub operation: Operation,
+    /// Position in the order of acceptance, for forgetting the oldest.
+    pub order: u64,
+}
+
+/// The supervisor's own counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetaRecord {
+    /// How often a supervisor has started on this store. Part of every epoch, so that epochs grow over restarts.
+    pub incarnation: u64,
+    /// Event numbers below this may have been used.
+    pub events_reserved: u64,
+}
+
+/// One change of the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Insert or replace.
+    PutModule(ModuleRecord),
+    /// Remove.
+    RemoveModule(ModuleKey),
+    /// Insert or replace.
+    PutVersion(Box<VersionRecord>),
+    /// Remove.
+    RemoveVersion(ModuleKey, Version),
+    /// Insert or replace.
+    PutWorker(WorkerRecord),
+    /// Insert or replace.
+    PutOperation(Box<OperationRecord>),
+    /// Remove.
+    RemoveOperation(OperationId),
+    /// Replace.
+    PutMeta(MetaRecord),
+}
+
+/// Everything that is in the store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Records {
+    /// By key.
+    pub modules: Vec<ModuleRecord>,
+    /// By module and version.
+    pub versions: Vec<VersionRecord>,
+    /// By slot.
+    pub workers: Vec<WorkerRecord>,
+    /// By id.
+    pub operations: Vec<OperationRecord>,
+    /// The counters.
+    pub meta: MetaRecord,
+}
