@@ -5,4 +5,6 @@
 
 pub mod api;
 pub mod engine;
+pub mod lifecycle;
 pub mod logs;
+pub mod store;

@@ -78,7 +78,8 @@ pub struct Hello {
     /// Schema fingerprints of the services that its code calls, so that a channel's encoding can be chosen. A service
     /// missing here is called by field name.
     pub clients: Vec<ServiceDeclaration>,
-    /// The channels it holds (empty on the first connection).
+    /// The channels it holds and has had `Open` for (empty on the first connection). One that was attached and not opened is
+    /// dropped when the connection breaks: its other segment died with the supervisor that had made it.
     pub channels: Vec<ChannelReport>,
 }
 

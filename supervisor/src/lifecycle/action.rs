@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mortise_control::{Attach, ChannelId, HttpRoute, ResourceGrant, Role, ServiceRoute, TenantName, Token, WorkerId};
 
-use super::{CommitId, Mono, ModuleKey, ModuleSpec, ResourceId, Ticket, Timer};
+use super::{CommitId, ModuleKey, ModuleSpec, Mono, ResourceId, Ticket, Timer};
 use crate::api::{ApiError, Event, Operation, OperationId};
 use crate::store::Change;
 
