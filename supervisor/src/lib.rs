@@ -7,4 +7,6 @@ pub mod api;
 pub mod engine;
 pub mod lifecycle;
 pub mod logs;
+pub mod manifest;
+pub mod package;
 pub mod store;
