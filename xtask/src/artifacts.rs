@@ -1,0 +1,131 @@
+//! What is built, and the folders that `mortise install` takes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+
+use crate::Failure;
+use crate::command::{cargo, root, run};
+
+/// Build everything and lay out one folder per module.
+#[derive(Args, Debug)]
+pub struct Packages {
+    /// How to build
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
+}
+
+/// How things are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Quick to build, slow to run: for tests
+    Dev,
+    /// Slower to build, fast to run: for the demo
+    Release,
+    /// As shipped: for figures
+    Dist,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+}
+
+/// What lies where after a build.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    /// The folder of the programs.
+    pub programs: PathBuf,
+    /// The folder of the module folders.
+    pub packages: PathBuf,
+}
+
+/// A module folder: where its module.toml is, what its executable is called, and which other files it has.
+struct Module {
+    name: &'static str,
+    folder: &'static str,
+    program: Option<&'static str>,
+    files: &'static [&'static str],
+}
+
+const MODULES: &[Module] = &[
+    Module { name: "base", folder: "supervisor/base/package", program: Some("mortise-base"), files: &[] },
+    Module { name: "dictionary", folder: "examples/dictionary", program: None, files: &[] },
+    Module { name: "spell", folder: "examples/spell", program: Some("spell"), files: &[] },
+    Module { name: "markdown-1", folder: "examples/markdown/1.0", program: Some("markdown-1"), files: &[] },
+    Module { name: "markdown-2", folder: "examples/markdown/2.0", program: Some("markdown-2"), files: &[] },
+    Module { name: "site", folder: "examples/site", program: Some("site"), files: &[] },
+    Module { name: "legacy", folder: "examples/legacy", program: None, files: &["guestbook.py"] },
+    Module { name: "unruly", folder: "tests/modules/unruly", program: Some("unruly"), files: &[] },
+    Module { name: "load", folder: "tests/modules/load", program: Some("load"), files: &[] },
+];
+
+impl Packages {
+    /// Builds, and prints the folder of the module folders.
+    ///
+    /// # Errors
+    /// Something did not build.
+    pub fn run(self) -> Result<(), Failure> {
+        let artifacts = Artifacts::build(self.profile)?;
+        println!("{}", artifacts.packages.display());
+        Ok(())
+    }
+}
+
+impl Artifacts {
+    /// Builds the programs and lays out the module folders.
+    ///
+    /// # Errors
+    /// Something did not build.
+    pub fn build(profile: Profile) -> Result<Self, Failure> {
+        run(cargo().args(["build", "--workspace", "--bins", "--profile", profile.name()]))?;
+        let programs = target().join(profile.folder());
+        let packages = programs.join("packages");
+        for module in MODULES {
+            lay_out(module, &programs, &packages.join(module.name))?;
+        }
+        let words = packages.join("dictionary/words.fst");
+        if !words.exists() {
+            run(Command::new(programs.join("dictionary")).arg(&words))?;
+        }
+        Ok(Self { programs, packages })
+    }
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |it| root().join(it))
+}
+
+fn lay_out(module: &Module, programs: &Path, to: &Path) -> Result<(), Failure> {
+    let from = root().join(module.folder);
+    fs::create_dir_all(to.join("bin"))?;
+    for file in module.files.iter().copied().chain(["module.toml"]) {
+        copy(&from.join(file), &to.join(file), 0o644)?;
+    }
+    match module.program {
+        Some(program) => copy(&programs.join(program), &to.join("bin").join(program), 0o755),
+        None => Ok(fs::remove_dir(to.join("bin"))?),
+    }
+}
+
+fn copy(from: &Path, to: &Path, mode: u32) -> Result<(), Failure> {
+    fs::copy(from, to).map_err(|e| format!("{} → {}: {e}", from.display(), to.display()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! `cargo xtask test`: the suites, each a few commands whose results are counted.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use xtask::Failure;
+use xtask::artifacts::{Artifacts, Profile};
+use xtask::command::{cargo, is_there, root, shown};
+
+/// Run the tests.
+#[derive(Args)]
+pub struct Test {
+    /// The everyday suites: format, lints, unit tests and the whole-system tests
+    #[arg(long, conflicts_with = "only")]
+    quick: bool,
+    /// One suite
+    #[arg(long, value_enum)]
+    only: Option<Suite>,
+    /// Only tests whose names contain this
+    #[arg(requires = "only")]
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// rustfmt
+    Fmt,
+    /// clippy, warnings are errors
+    Clippy,
+    /// Tests beside the code
+    Unit,
+    /// The ring, its close and its waiting under every interleaving
+    Loom,
+    /// Whole-system tests on this host
+    System,
+    /// The demo and README.md's tour
+    Demo,
+    /// Fuzz targets, a short while each
+    Fuzz,
+    /// Licenses, sources and duplicates of dependencies
+    Deny,
+    /// The documentation builds without a warning
+    Docs,
+}
+
+const QUICK: &[Suite] = &[Suite::Fmt, Suite::Clippy, Suite::Unit, Suite::System];
+const ALL: &[Suite] = &[
+    Suite::Fmt,
+    Suite::Clippy,
+    Suite::Unit,
+    Suite::Loom,
+    Suite::System,
+    Suite::Demo,
+    Suite::Fuzz,
+    Suite::Deny,
+    Suite::Docs,
+];
+
+/// What became of the tests of a suite.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    skipped: Vec<String>,
+}
+
+impl Test {
+    pub fn run(self) -> Result<(), Failure> {
+        let suites = match self.only {
+            Some(ref one) => std::slice::from_ref(one),
+            None if self.quick => QUICK,
+            None => ALL,
+        };
+        let mut tallies = Vec::new();
+        for suite in suites {
+            let name = format!("{suite:?}").to_lowercase();
+            println!("\n━━ {name}");
+            let began = Instant::now();
+            let mut tally = Tally::default();
+            if let Err(failure) = suite.run(&mut tally, self.filter.as_deref()) {
+                println!("{failure}");
+                tally.failed = tally.failed.max(1);
+            }
+            for skip in &tally.skipped {
+                println!("skipped: {skip}");
+            }
+            println!("{name}: {tally} ({} s)", began.elapsed().as_secs());
+            tallies.push((name, tally));
+        }
+        println!("\n━━ all suites");
+        let mut total = Tally::default();
+        for (name, tally) in tallies {
+            println!("{name}: {tally}");
+            total.passed += tally.passed;
+            total.failed += tally.failed;
+            total.skipped.extend(tally.skipped);
+        }
+        println!("{total}");
+        if total.failed > 0 { Err("some tests failed".into()) } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len())
+    }
+}
+
+impl Suite {
+    fn run(self, tally: &mut Tally, filter: Option<&str>) -> Result<(), Failure> {
+        let filter = filter.map(str::to_owned);
+        match self {
+            Self::Fmt => check(tally, cargo().args(["fmt", "--all", "--check"])),
+            Self::Clippy => {
+                check(tally, cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+            }
+            Self::Unit => {
+                // Tests of the supervisor start programs of the workspace.
+                check(&mut Tally::default(), cargo().args(["build", "--workspace", "--bins"]))?;
+                let mut tests = cargo();
+                tests.args(["test", "--workspace", "--exclude", "mortise-tests", "--no-fail-fast"]).args(filter);
+                count(tally, &mut tests)
+            }
+            Self::Loom => {
+                let mut tests = cargo();
+                tests.args(["test", "-p", "shm-rpc", "--release", "--lib", "--", "loom"]).args(filter);
+                tests.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root().join("target/loom"));
+                count(tally, &mut tests)
+            }
+            Self::System => {
+                Artifacts::build(Profile::Dev)?;
+                let mut tests = cargo();
+                tests.args(["test", "-p", "mortise-tests", "--no-fail-fast"]).args(filter);
+                // One at a time: they measure shares of the processor and look for what is left over.
+                count(tally, tests.args(["--", "--test-threads=1"]))
+            }
+            Self::Demo => check(tally, cargo().args(["xtask", "demo", "--once", "--profile", "dev"])),
+            Self::Fuzz => fuzz(tally),
+            Self::Deny => {
+                let tools = root().join("target/tools");
+                let deny = tools.join("bin/cargo-deny");
+                if !deny.exists() && !is_there("cargo-deny") {
+                    let mut install = cargo();
+                    install.args(["install", "--quiet", "--locked", "cargo-deny", "--root"]).arg(&tools);
+                    check(&mut Tally::default(), &mut install)?;
+                }
+                let mut deny = Command::new(if deny.exists() { deny } else { "cargo-deny".into() });
+                check(tally, deny.args(["check", "bans", "licenses", "sources"]).current_dir(root()))
+            }
+            Self::Docs => {
+                let mut docs = cargo();
+                docs.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+                check(tally, &mut docs)
+            }
+        }
+    }
+}
+
+/// The fuzz targets, with their seeds, a fixed number of runs each.
+fn fuzz(tally: &mut Tally) -> Result<(), Failure> {
+    let _ = tally;
+    Err("there is no fuzz target yet".into())
+}
+
+/// One command that is one test.
+fn check(tally: &mut Tally, command: &mut Command) -> Result<(), Failure> {
+    println!("{}", shown(command));
+    let status = command.status()?;
+    if status.success() {
+        tally.passed += 1;
+        return Ok(());
+    }
+    tally.failed += 1;
+    Err(format!("`{}` ended with {status}", shown(command)).into())
+}
+
+/// A `cargo test`: its output passes through, its results are counted, and what its tests skipped is read from the file that
+/// they are told of in `MORTISE_SKIPPED`.
+fn count(tally: &mut Tally, command: &mut Command) -> Result<(), Failure> {
+    println!("{}", shown(command));
+    let skips = tempfile::NamedTempFile::new()?;
+    let mut child = command.env("MORTISE_SKIPPED", skips.path()).stdout(Stdio::piped()).spawn()?;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            println!("{line}");
+            if let Some(result) = line.strip_prefix("test result: ") {
+                tally.passed += number_before(result, " passed");
+                tally.failed += number_before(result, " failed");
+                let ignored = number_before(result, " ignored");
+                tally.skipped.extend((0..ignored).map(|_| "marked #[ignore], see above".to_owned()));
+            }
+        }
+    }
+    let status = child.wait()?;
+    let said = fs::read_to_string(skips.path())?;
+    // A test that skips itself passes for libtest.
+    tally.passed = tally.passed.saturating_sub(said.lines().count() as u64);
+    tally.skipped.extend(said.lines().map(str::to_owned));
+    if status.success() { Ok(()) } else { Err(format!("`{}` ended with {status}", shown(command)).into()) }
+}
+
+fn number_before(text: &str, word: &str) -> u64 {
+    let Some(end) = text.find(word) else { return 0 };
+    text[..end].rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|it| it.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_s_result_line_is_understood() {
+        let line = "ok. 12 passed; 3 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.01s";
+        assert_eq!([" passed", " failed", " ignored"].map(|it| number_before(line, it)), [12, 3, 1]);
+    }
+}
