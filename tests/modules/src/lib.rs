@@ -1,0 +1,95 @@
+//! What the test modules say to each other.
+
+use serde::{Deserialize, Serialize};
+
+/// A service that misbehaves when it is asked to.
+#[module_runtime::service(name = "unruly", error = Refused)]
+pub trait Unruly {
+    /// The same text, and the pid that the worker sees as its own.
+    fn echo(&self, text: String) -> Result<Echo, Refused>;
+    /// Takes its time, without keeping others from being served.
+    async fn rest(&self, millis: u64) -> Result<u64, Refused>;
+    /// Takes that many bytes of memory, touches them and keeps them.
+    fn allocate(&self, bytes: u64) -> Result<u64, Refused>;
+    /// Keeps a processor busy for that long, in a thread of its own; answers at once.
+    fn spin(&self, millis: u64) -> Result<(), Refused>;
+    /// Makes processes until the kernel refuses: how many there were.
+    fn fork_bomb(&self) -> Result<u64, Refused>;
+    /// Ends the process with that status.
+    fn crash(&self, status: i32) -> Result<(), Refused>;
+    /// Prints that many lines.
+    fn chatter(&self, lines: u64) -> Result<(), Refused>;
+    /// What a worker sees of the machine.
+    fn view(&self) -> Result<View, Refused>;
+    /// Fails with the error type of its own.
+    fn refuse(&self, why: String) -> Result<(), Refused>;
+}
+
+/// An echo.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Echo {
+    /// What was said.
+    pub text: String,
+    /// The version that answered.
+    pub version: String,
+}
+
+/// What a worker sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Its uid.
+    pub uid: u32,
+    /// Its pid.
+    pub pid: u32,
+    /// Lines of /proc/self/status about capabilities, seccomp and privileges.
+    pub status: Vec<String>,
+    /// Processes in /proc.
+    pub processes: Vec<String>,
+    /// The top folder.
+    pub root: Vec<String>,
+    /// Network interfaces.
+    pub interfaces: Vec<String>,
+    /// Environment variables, by name.
+    pub environment: Vec<String>,
+    /// Open descriptors and what they are.
+    pub descriptors: Vec<String>,
+    /// Folders that could be written to, of a list of likely ones.
+    pub writable: Vec<String>,
+}
+
+/// The error of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why.
+    pub why: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A service that calls `unruly.echo` without a pause and counts.
+#[module_runtime::service(name = "load", error = Refused)]
+pub trait Load {
+    /// What was counted so far.
+    fn report(&self) -> Result<Report, Refused>;
+}
+
+/// What the load has seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Calls answered as they should be.
+    pub answered: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// The first failures, in words.
+    pub failures: Vec<String>,
+    /// Versions that answered, in the order of their first answer.
+    pub versions: Vec<String>,
+    /// The longest time between two answers, in microseconds.
+    pub longest_us: u64,
+}

@@ -1,0 +1,111 @@
+//! A module is replaced under load and nothing is lost.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mortise_tests::{World, as_root, eventually};
+use serde_json::json;
+
+/// A package like `unruly` with another version and, if wanted, a line of its own.
+fn another(world: &World, version: &str, line: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let from = world.package("unruly");
+    fs::create_dir(folder.path().join("bin")).expect("bin");
+    fs::copy(from.join("bin/unruly"), folder.path().join("bin/unruly")).expect("the program");
+    let text = fs::read_to_string(from.join("module.toml")).expect("module.toml");
+    let text = text.replace("version = \"1.0.0\"", &format!("version = \"{version}\"")) + line;
+    fs::write(folder.path().join("module.toml"), text).expect("module.toml");
+    folder
+}
+
+fn install(world: &World, folder: &tempfile::TempDir) {
+    world.mortise(&["install", &folder.path().display().to_string()]);
+}
+
+#[test]
+fn fifty_swaps_under_load_lose_neither_a_call_nor_a_request() {
+    as_root!();
+    let world = World::start();
+    world.deploy("unruly");
+    world.deploy("load");
+    install(&world, &another(&world, "2.0.0", ""));
+    for module in ["dictionary", "spell", "markdown-1", "markdown-2", "site"] {
+        world.install(module);
+    }
+    for module in ["dictionary", "spell", "markdown@1.0.0", "site"] {
+        world.mortise(&["start", module]);
+    }
+    for module in ["spell", "markdown", "site"] {
+        world.mortise(&["publish", module]);
+    }
+    let stop = AtomicBool::new(false);
+    let url = format!("http://{}/site/render", world.ingress);
+    let document = "# Title\n\n| a | b |\n|---|---|\n| teh | x |\n";
+    std::thread::scope(|scope| {
+        let askers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let agent = ureq::Agent::new_with_defaults();
+                    let (mut first, mut second) = (0_u32, 0_u32);
+                    while !stop.load(Ordering::Relaxed) {
+                        let mut answer = agent.post(&url).send(document).expect("an answer with a good status");
+                        let body = answer.body_mut().read_to_string().expect("a whole body");
+                        // Each answer is one version's and not a mixture.
+                        match (body.contains("rendered by markdown 1.0"), body.contains("<table>")) {
+                            (true, false) => first += 1,
+                            (false, true) => second += 1,
+                            _ => panic!("{body}"),
+                        }
+                    }
+                    (first, second)
+                })
+            })
+            .collect();
+        for round in 0..25 {
+            let version = if round % 2 == 0 { "2.0.0" } else { "1.0.0" };
+            world.mortise(&["swap", &format!("markdown@{version}")]);
+            world.mortise(&["swap", &format!("unruly@{version}")]);
+            assert_eq!(world.worker("markdown")["version"], version);
+        }
+        stop.store(true, Ordering::Relaxed);
+        for asker in askers {
+            let (first, second) = asker.join().expect("no request failed");
+            assert!(first > 0 && second > 0, "both versions answered: {first}, {second}");
+        }
+    });
+    let report = world.call("load.report", &json!({})).expect("the load reports");
+    assert_eq!(report["failed"], 0, "{report}");
+    assert_eq!(report["versions"], json!(["1.0.0", "2.0.0"]), "{report}");
+    world.end();
+}
+
+#[test]
+fn a_version_that_never_becomes_ready_leaves_the_old_one_serving_and_says_why() {
+    as_root!();
+    let world = World::start();
+    world.deploy("unruly");
+    let before = world.worker("unruly");
+    install(&world, &another(&world, "2.0.0", "\n[configuration]\nnever-ready = true\n"));
+    let error = world.mortise_fails(&["swap", "unruly@2.0.0"]);
+    assert!(error.contains("it was told never to be ready"), "{error}");
+    let after = world.worker("unruly");
+    assert_eq!((&after["worker"], &after["version"]), (&before["worker"], &before["version"]));
+    assert_eq!(world.call("unruly.echo", &json!({"text": "x"})).expect("it serves")["version"], "1.0.0");
+    assert!(eventually(|| world.status("unruly")["workers"].as_array().is_some_and(|it| it
+        .iter()
+        .all(|worker| worker["version"] == "1.0.0" || worker["state"] == "stopped" || worker["state"] == "failed"))));
+    world.end();
+}
+
+#[test]
+fn a_call_under_way_is_finished_by_the_worker_that_began_it() {
+    as_root!();
+    let world = World::start();
+    world.deploy("unruly");
+    std::thread::scope(|scope| {
+        let resting = scope.spawn(|| world.call("unruly.rest", &json!({"millis": 1500})));
+        world.mortise(&["restart", "unruly"]);
+        assert_eq!(resting.join().expect("the caller"), Ok(json!(1500)));
+    });
+    world.end();
+}
