@@ -4,9 +4,12 @@
 #![deny(missing_docs)]
 
 pub mod api;
+pub mod cgroup;
 pub mod engine;
+pub mod host;
 pub mod lifecycle;
 pub mod logs;
 pub mod manifest;
 pub mod package;
+pub mod spawn;
 pub mod store;

@@ -20,6 +20,7 @@
 mod boot;
 mod ids;
 mod message;
+pub mod plan;
 pub mod socket;
 pub mod stats;
 

@@ -1,0 +1,19 @@
+//! Control groups, v1 and v2, behind one small type.
+//!
+//! ```text
+//!   Layout::detect()        which hierarchies are mounted, and where this process is in each
+//!     └─ Groups::open()     one parent group `mortise-HASH` below it
+//!          └─ Group         a leaf per worker and per resource: limits, figures, freeze, kill, remove
+//! ```
+
+mod error;
+mod group;
+mod groups;
+mod layout;
+mod limits;
+
+pub use error::{CgroupError, RemoveError};
+pub use group::{Figures, Group};
+pub use groups::{Groups, Swept};
+pub use layout::{Controller, Layout};
+pub use limits::Limits;

@@ -1,0 +1,12 @@
+//! What this host can enforce, as a list of promises by name: one list for `mortised`, which refuses to start without one that is
+//! required unless `--allow-degraded` names it, and for `mortise doctor`.
+//!
+//! ```text
+//!   probe(groups) ──▶ Report { findings } ──decide(allowed)──▶ Enforcement ──▶ spawn
+//! ```
+
+mod probe;
+mod promise;
+
+pub use probe::{Finding, Report, probe};
+pub use promise::{Enforcement, Promise, Promises, Refused, UnknownPromise};
