@@ -142,6 +142,15 @@ impl Daemon {
     }
 
     fn end(&mut self) -> Result<ExitStatus, Failure> {
+        let ended = self.told_to_end();
+        if let Some(group) = group(&self.options.folder) {
+            // Only an empty group can be removed, so nothing that still runs is hidden by this.
+            let _ = fs::remove_dir(group);
+        }
+        ended
+    }
+
+    fn told_to_end(&mut self) -> Result<ExitStatus, Failure> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
@@ -172,7 +181,7 @@ fn launch(programs: &Path, options: &Options) -> Result<Child, Failure> {
     let notify = UnixDatagram::bind(&notify_path)
         .map_err(|e| format!("{}: {e} (a socket's path has at most 107 bytes)", notify_path.display()))?;
     let log = File::options().create(true).append(true).open(folder.join("mortised.log"))?;
-    let mut mortised = Command::new(programs.join("mortised"));
+    let mut mortised = in_a_group(programs.join("mortised"), folder);
     mortised.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
     mortised.arg("--listen").arg(options.listen.to_string());
     if let Some(base) = &options.base {
@@ -195,6 +204,19 @@ fn launch(programs: &Path, options: &Options) -> Result<Child, Failure> {
             Err(format!("{failure}\n{}", log_end(folder)).into())
         }
     }
+}
+
+/// On cgroup v2 a supervisor needs a group that has no other process. Where MORTISE_CGROUP names a group whose controllers are
+/// passed on, it gets one below that; elsewhere it starts in ours.
+fn in_a_group(program: PathBuf, folder: &Path) -> Command {
+    let Some(group) = group(folder) else { return Command::new(program) };
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"mkdir -p "$0" && echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(group).arg(program);
+    shell
+}
+
+fn group(folder: &Path) -> Option<PathBuf> {
+    Some(PathBuf::from(std::env::var_os("MORTISE_CGROUP")?).join(folder.file_name()?))
 }
 
 /// Waits for `READY=1` the way systemd does, but also notices an early end.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   main ─┬─ demo ──── daemon (mortised and its modules) ─── tour (README's commands, run and compared)
-//!         ├─ test ──── suites, each a list of commands whose results are counted
+//!         ├─ test ──── suites, each a list of commands whose results are counted ─── vm (systemd, cgroup v2)
 //!         ├─ bench
 //!         └─ packages ─ artifacts (cargo build, then one folder per module that `mortise` can install)
 //! ```
@@ -11,6 +11,7 @@ mod bench;
 
 mod demo;
 mod suites;
+mod vm;
 
 use std::process::ExitCode;
 

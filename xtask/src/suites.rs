@@ -10,6 +10,8 @@ use xtask::Failure;
 use xtask::artifacts::{Artifacts, Profile};
 use xtask::command::{cargo, is_there, root, shown};
 
+use crate::vm;
+
 /// Run the tests.
 #[derive(Args)]
 pub struct Test {
@@ -38,6 +40,8 @@ enum Suite {
     System,
     /// The demo and README.md's tour
     Demo,
+    /// The whole-system tests in a virtual machine with systemd and cgroup v2
+    Vm,
     /// Fuzz targets, a short while each
     Fuzz,
     /// Licenses, sources and duplicates of dependencies
@@ -54,6 +58,7 @@ const ALL: &[Suite] = &[
     Suite::Loom,
     Suite::System,
     Suite::Demo,
+    Suite::Vm,
     Suite::Fuzz,
     Suite::Deny,
     Suite::Docs,
@@ -103,6 +108,23 @@ impl Test {
     }
 }
 
+impl Tally {
+    /// Counts what a line of libtest says.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        self.passed += number_before(result, " passed");
+        self.failed += number_before(result, " failed");
+        let ignored = number_before(result, " ignored");
+        self.skipped.extend((0..ignored).map(|_| "marked #[ignore], see above".to_owned()));
+    }
+
+    /// A test that skips itself passes for libtest.
+    fn skip(&mut self, what: &str) {
+        self.passed = self.passed.saturating_sub(1);
+        self.skipped.push(what.to_owned());
+    }
+}
+
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len())
@@ -137,7 +159,8 @@ impl Suite {
                 // One at a time: they measure shares of the processor and look for what is left over.
                 count(tally, tests.args(["--", "--test-threads=1"]))
             }
-            Self::Demo => check(tally, cargo().args(["xtask", "demo", "--once", "--profile", "dev"])),
+            Self::Demo => check(tally, cargo().args(["xtask", "demo", "--once"])),
+            Self::Vm => in_the_machine(tally, filter.as_deref()),
             Self::Fuzz => fuzz(tally),
             Self::Deny => {
                 let tools = root().join("target/tools");
@@ -165,6 +188,21 @@ fn fuzz(tally: &mut Tally) -> Result<(), Failure> {
     Err("there is no fuzz target yet".into())
 }
 
+/// The whole-system tests in the virtual machine.
+fn in_the_machine(tally: &mut Tally, filter: Option<&str>) -> Result<(), Failure> {
+    if let Some(why) = vm::unavailable() {
+        tally.skipped.push(format!("vm: {why}"));
+        return Ok(());
+    }
+    vm::run_suite(filter, |line| {
+        println!("  {line}");
+        tally.add(line);
+        if let Some(skipped) = line.strip_prefix("vm-skipped: ") {
+            tally.skip(skipped);
+        }
+    })
+}
+
 /// One command that is one test.
 fn check(tally: &mut Tally, command: &mut Command) -> Result<(), Failure> {
     println!("{}", shown(command));
@@ -187,19 +225,12 @@ fn count(tally: &mut Tally, command: &mut Command) -> Result<(), Failure> {
         for line in BufReader::new(stdout).lines() {
             let line = line?;
             println!("{line}");
-            if let Some(result) = line.strip_prefix("test result: ") {
-                tally.passed += number_before(result, " passed");
-                tally.failed += number_before(result, " failed");
-                let ignored = number_before(result, " ignored");
-                tally.skipped.extend((0..ignored).map(|_| "marked #[ignore], see above".to_owned()));
-            }
+            tally.add(&line);
         }
     }
     let status = child.wait()?;
     let said = fs::read_to_string(skips.path())?;
-    // A test that skips itself passes for libtest.
-    tally.passed = tally.passed.saturating_sub(said.lines().count() as u64);
-    tally.skipped.extend(said.lines().map(str::to_owned));
+    said.lines().for_each(|it| tally.skip(it));
     if status.success() { Ok(()) } else { Err(format!("`{}` ended with {status}", shown(command)).into()) }
 }
 
