@@ -3,8 +3,11 @@
 //! `docs/architecture.md` draws the way of the data through these modules.
 #![deny(missing_docs)]
 
+pub mod admin;
 pub mod api;
 pub mod cgroup;
+pub mod cli;
+pub mod doctor;
 pub mod engine;
 pub mod host;
 pub mod lifecycle;

@@ -11,4 +11,4 @@ pub use status::{
     Desired, HostStatus, InstalledVersion, LimitsStatus, ModuleStatus, ResourceStatus, ServiceFigures, ServiceStatus,
     Snapshot, WorkerState, WorkerStatus,
 };
-pub use stream::{Event, EventKind, LogLine, LogStream};
+pub use stream::{Event, EventKind, LogLine, LogStream, Streamed};

@@ -111,6 +111,38 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whose desired state it changes.
+    #[must_use]
+    pub const fn tenant(&self) -> &TenantName {
+        match self {
+            Self::Install { tenant, .. }
+            | Self::Uninstall { tenant, .. }
+            | Self::Start { tenant, .. }
+            | Self::Stop { tenant, .. }
+            | Self::Restart { tenant, .. }
+            | Self::Swap { tenant, .. }
+            | Self::Publish { tenant, .. }
+            | Self::Unpublish { tenant, .. } => tenant,
+        }
+    }
+
+    /// Which module it is about; none for a package that has yet to be read.
+    #[must_use]
+    pub const fn module(&self) -> Option<&ModuleName> {
+        match self {
+            Self::Install { .. } => None,
+            Self::Uninstall { module, .. }
+            | Self::Start { module, .. }
+            | Self::Stop { module, .. }
+            | Self::Restart { module, .. }
+            | Self::Swap { module, .. }
+            | Self::Publish { module, .. }
+            | Self::Unpublish { module, .. } => Some(module),
+        }
+    }
+}
+
 /// An operation, as far as it has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Operation {

@@ -7,6 +7,19 @@ use mortise_control::{ModuleName, TenantName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// One line of a stream of the admin API.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Streamed<T> {
+    /// Items that were lost between the line before and the line after, because the reader was too slow.
+    Missed {
+        /// How many, at most.
+        missed: u64,
+    },
+    /// What is streamed.
+    Item(T),
+}
+
 /// One lifecycle step, with its reason.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Event {

@@ -1,0 +1,56 @@
+//! The admin API: HTTP and JSON over a Unix socket.
+//!
+//! ```text
+//! connection ──SO_PEERCRED──▶ Caller (role) ──▶ router ──▶ modules, operations, packages, streams … ──▶ EngineHandle
+//!   serve.rs                  caller.rs         routes.rs        one file a subject
+//! ```
+//!
+//! Every error is an [`ApiError`](crate::api::ApiError) as JSON with the status of its code. `GET /openapi.json` describes all of it.
+
+mod bounds;
+mod call;
+mod caller;
+mod error;
+mod extract;
+mod host;
+mod metrics;
+mod modules;
+mod operations;
+mod routes;
+mod serve;
+mod streams;
+
+pub use caller::{Access, Caller, Role};
+pub use operations::Submit;
+pub use routes::openapi;
+pub use serve::serve;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::doctor::Places;
+use crate::engine::EngineHandle;
+
+/// What the admin API stands on.
+#[derive(Clone, Debug)]
+pub struct AdminApi {
+    /// The engine.
+    pub handle: EngineHandle,
+    /// Where `GET /v1/doctor` looks.
+    pub doctor: Places,
+}
+
+/// What every handler sees.
+#[derive(Clone, Debug)]
+struct Shared {
+    api: Arc<AdminApi>,
+    /// Turns true when the server stops: streams end then.
+    stopping: watch::Receiver<bool>,
+}
+
+/// Returns when the server is to stop (or is gone).
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // The guard must not live on: it is a lock.
+    let _ = stopping.wait_for(|it| *it).await.map(|it| *it);
+}

@@ -1,0 +1,256 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use mortise_control::{ModuleName, ServiceName, TenantName};
+
+use super::target::{MethodTarget, ModuleTarget, VersionTarget};
+
+/// Where the admin socket is if nobody says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/mortise/admin.sock";
+
+const AFTER_HELP: &str = "\
+Exit codes:
+   0  done
+   1  the operation was carried out and failed
+   2  the command line is wrong
+   3  no supervisor answers on the socket
+   4  the request is wrong            8  the package is refused
+   5  no such module, service, …      9  too large, or a quota is used up
+   6  it collides with what is there  10  the host cannot do it now
+   7  not permitted                   11  not done in time
+  70  a defect of Mortise";
+
+/// Run modules, let them call each other, replace them while they work.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "mortise", version, after_help = AFTER_HELP, max_term_width = 100, propagate_version = true)]
+pub struct Arguments {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub struct Global {
+    /// The supervisor's admin socket.
+    #[arg(long, global = true, env = "MORTISE_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub socket: PathBuf,
+    /// Whose modules.
+    #[arg(long, global = true, env = "MORTISE_TENANT", default_value = "default", value_name = "NAME")]
+    pub tenant: TenantName,
+    /// Print JSON for programs; streams print one object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How long to wait for what was asked, like 30s or 2m.
+    #[arg(long, global = true, value_parser = humantime::parse_duration, default_value = "60s", value_name = "TIME")]
+    pub timeout: Duration,
+    /// Return as soon as the operation is accepted; `mortise operation ID` asks how it went.
+    #[arg(long, global = true)]
+    pub no_wait: bool,
+    /// Colours: only on a terminal, and not with NO_COLOR, unless this says otherwise.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: When,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Make a folder with a new module that builds and runs.
+    New(New),
+    /// Say everything that is wrong with a module.toml.
+    Check {
+        /// The module's folder, or a module.toml.
+        #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
+        path: PathBuf,
+    },
+    /// Print the JSON Schema of module.toml, for editors.
+    Schema,
+    /// Make a module's folder into one package file; the same folder always gives the same file.
+    Pack {
+        /// The module's folder.
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+        /// Where to write the package; NAME-VERSION.mortise in this folder if not said.
+        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: Option<PathBuf>,
+    },
+    /// Give a package to the supervisor: verified, unpacked, registered; nothing runs yet.
+    Install {
+        /// A package file, or a module's folder, which is packed first.
+        #[arg(value_hint = ValueHint::AnyPath)]
+        path: PathBuf,
+    },
+    /// Remove a version of a module, or all of it, and print what was given back.
+    Uninstall {
+        /// MODULE or MODULE@VERSION.
+        #[arg(value_name = "MODULE[@VERSION]")]
+        module: ModuleTarget,
+    },
+    /// Run a module: done when its workers are ready.
+    Start {
+        /// MODULE (the newest version) or MODULE@VERSION.
+        #[arg(value_name = "MODULE[@VERSION]")]
+        module: ModuleTarget,
+    },
+    /// Let a module finish what is in flight and end it: done when its workers are gone.
+    Stop {
+        /// Which module.
+        module: ModuleName,
+    },
+    /// Replace a module's workers by new ones of the same version, new before old.
+    Restart {
+        /// Which module.
+        module: ModuleName,
+    },
+    /// Replace a module's workers by ones of another version, new before old, without losing a request.
+    Swap {
+        /// MODULE@VERSION.
+        #[arg(value_name = "MODULE@VERSION")]
+        module: VersionTarget,
+    },
+    /// Let a module's services be called.
+    Publish(Services),
+    /// Withdraw a module's services: done when no new call reaches them.
+    Unpublish(Services),
+    /// List modules and their workers.
+    Ps,
+    /// Tell everything about a module, or the whole supervisor.
+    Status {
+        /// Which module; all in short without it.
+        module: Option<ModuleName>,
+    },
+    /// Watch CPU, memory and calls per second of every module.
+    Top {
+        /// From one frame to the next.
+        #[arg(long, value_parser = humantime::parse_duration, default_value = "1s", value_name = "TIME")]
+        interval: Duration,
+        /// Print one frame and end.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Print what a module's workers print.
+    Logs {
+        /// Which module.
+        module: ModuleName,
+        /// Go on with what comes.
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the latest lines.
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES")]
+        tail: usize,
+    },
+    /// Print what happens: every lifecycle step with its reason.
+    Events {
+        /// Go on with what comes.
+        #[arg(short, long)]
+        follow: bool,
+        /// Only events with this number or a later one.
+        #[arg(long, value_name = "NUMBER")]
+        since: Option<u64>,
+    },
+    /// Call a method of a published service.
+    Call {
+        /// SERVICE.METHOD.
+        #[arg(value_name = "SERVICE.METHOD")]
+        target: MethodTarget,
+        /// The arguments as a JSON object by name; `-` reads them from standard input.
+        #[arg(default_value = "{}", value_name = "JSON")]
+        arguments: String,
+    },
+    /// Tell how far an operation is; waits for its end unless --no-wait.
+    Operation {
+        /// Its id; without it the latest operations are listed.
+        id: Option<String>,
+    },
+    /// Examine this host: what Mortise can keep here, what not, why, and what to do. Works without a supervisor.
+    Doctor(Doctor),
+    /// Print the completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// A new module.
+#[derive(Clone, Debug, Args)]
+pub struct New {
+    /// Its name, and the name of its folder.
+    pub name: ModuleName,
+    /// With the SDK, or any HTTP server.
+    #[arg(long, value_enum, default_value_t)]
+    pub kind: Kind,
+    /// Take the SDK (module-runtime) from this folder.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub sdk_path: Option<PathBuf>,
+    /// The folder to make it in.
+    #[arg(long, default_value = ".", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub parent: PathBuf,
+}
+
+/// Kinds of new modules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A Rust program with the SDK: services, calls, resources.
+    #[default]
+    Sdk,
+    /// An HTTP server without the SDK, in Python's standard library.
+    Http,
+}
+
+/// A module's services.
+#[derive(Clone, Debug, Args)]
+pub struct Services {
+    /// Which module.
+    pub module: ModuleName,
+    /// Which of its services; all without it.
+    pub service: Option<ServiceName>,
+}
+
+/// Where to look.
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {
+    /// Examine from here, even if a supervisor answers.
+    #[arg(long)]
+    pub local: bool,
+    /// The state directory.
+    #[arg(long, default_value = "/var/lib/mortise", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: PathBuf,
+    /// The run directory.
+    #[arg(long, default_value = "/run/mortise", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub run: PathBuf,
+    /// Addresses that the ingress shall listen on and that must be free.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Vec<SocketAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,38 @@
+//! The checks, an area a file.
+
+mod disk;
+mod limit;
+mod network;
+mod system;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Check, Report};
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The state directory.
+    pub state: PathBuf,
+    /// The directory of sockets and worker folders.
+    pub run: PathBuf,
+    /// Addresses that the ingress shall listen on, and that nobody should have taken yet.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { state: "/var/lib/mortise".into(), run: "/run/mortise".into(), listen: Vec::new() }
+    }
+}
+
+/// Examines this host, as seen by this process. Reads files and asks the kernel; changes nothing.
+#[must_use]
+pub fn examine(places: &Places) -> Report {
+    let mut checks: Vec<Check> = system::checks();
+    checks.extend(disk::checks(places));
+    checks.extend(limit::checks());
+    checks.extend(network::checks(&places.listen));
+    Report::new(checks)
+}
