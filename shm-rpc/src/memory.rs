@@ -1,0 +1,188 @@
+//! The mapped memory of a segment, as 64-bit words and as bytes. Everything that dereferences it is in this file.
+//!
+//! Why this is sound against a peer that writes at any moment: no Rust reference to bytes of a peer's segment is ever
+//! made. Single words are read by atomic instructions; longer stretches are copied into private memory by machine
+//! instructions that the compiler knows nothing about (`rep movsb`) or by atomic word reads. Both give some mixture of old
+//! and new bytes when the peer writes meanwhile, and nothing else. Offsets come from private geometry and are checked
+//! against the private length of the mapping at each access.
+#![allow(unsafe_code, reason = "the one place where segment memory is touched")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::futex;
+
+/// A segment that this process writes and its peer reads.
+#[derive(Debug)]
+pub(crate) struct OwnMemory(MmapRaw);
+
+/// A segment that the peer writes and this process has mapped read-only.
+#[derive(Debug)]
+pub(crate) struct PeerMemory(MmapRaw);
+
+/// The address of the word at `offset`.
+fn word(map: &MmapRaw, offset: usize) -> *mut u64 {
+    assert!(
+        offset.is_multiple_of(8) && offset < map.len() && map.len() - offset >= 8,
+        "word {offset} outside a segment"
+    );
+    // SAFETY: offset + 8 <= len was just checked, so the result stays inside the one mapping, which is as long as `map`.
+    unsafe { map.as_mut_ptr().add(offset).cast() }
+}
+
+/// Loads the word at `offset`.
+fn load(map: &MmapRaw, offset: usize, order: Ordering) -> u64 {
+    // SAFETY: the pointer is inside a live mapping and 8-aligned (mappings are page-aligned). The transient reference is to
+    // an atomic, which permits that others write. A load of 8 bytes needs no write access on the 64-bit targets of this crate.
+    unsafe { AtomicU64::from_ptr(word(map, offset)) }.load(order)
+}
+
+/// The futex word at `offset`: the low half of the 64-bit word there.
+fn futex_word(map: &MmapRaw, offset: usize) -> *const AtomicU32 {
+    word(map, offset).cast_const().cast()
+}
+
+/// Checks that `len` bytes at `offset` lie in the mapping and gives their address.
+fn range(map: &MmapRaw, offset: usize, len: usize) -> *mut u8 {
+    assert!(offset <= map.len() && map.len() - offset >= len, "{len} bytes at {offset} outside a segment");
+    // SAFETY: offset <= len of the mapping was just checked.
+    unsafe { map.as_mut_ptr().add(offset) }
+}
+
+impl OwnMemory {
+    /// Maps `len` bytes of `fd` for writing. A child that is forked does not inherit the mapping.
+    pub(crate) fn map(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(len).map_raw(fd.as_fd().as_raw_fd())?;
+        map.advise(Advice::DontFork)?;
+        Ok(Self(map))
+    }
+
+    pub(crate) fn load(&self, offset: usize, order: Ordering) -> u64 {
+        load(&self.0, offset, order)
+    }
+
+    pub(crate) fn store(&self, offset: usize, value: u64, order: Ordering) {
+        // SAFETY: as in `load`; the mapping is writable.
+        unsafe { AtomicU64::from_ptr(word(&self.0, offset)) }.store(value, order);
+    }
+
+    pub(crate) fn swap(&self, offset: usize, value: u64, order: Ordering) -> u64 {
+        // SAFETY: as in `store`.
+        unsafe { AtomicU64::from_ptr(word(&self.0, offset)) }.swap(value, order)
+    }
+
+    /// Stores the 32-bit word at `offset`.
+    pub(crate) fn store_half(&self, offset: usize, value: u32, order: Ordering) {
+        let pointer: *mut u32 = word(&self.0, offset & !7).cast();
+        // SAFETY: `word` checked all 8 bytes that hold this half; nobody writes them but this process.
+        unsafe { AtomicU32::from_ptr(pointer.add(usize::from(offset & 4 != 0))) }.store(value, order);
+    }
+
+    /// Wakes whoever sleeps on the word at `offset`.
+    pub(crate) fn wake(&self, offset: usize) {
+        futex::wake(futex_word(&self.0, offset));
+    }
+
+    /// `len` bytes at `offset`, to be filled.
+    ///
+    /// # Safety
+    /// Nobody else in this process may touch these bytes while the slice lives. (The peer reads them at will; that is no
+    /// write and cannot disturb the writer.)
+    #[allow(clippy::mut_from_ref, reason = "the exclusivity is the caller's promise")]
+    pub(crate) unsafe fn bytes_mut(&self, offset: usize, len: usize) -> &mut [u8] {
+        let pointer = range(&self.0, offset, len);
+        // SAFETY: inside the mapping (`range`), initialised (a memfd's pages are zero), unaliased by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(pointer, len) }
+    }
+}
+
+impl PeerMemory {
+    /// Maps `len` bytes of `fd` for reading only. A child that is forked does not inherit the mapping.
+    pub(crate) fn map(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(len).map_raw_read_only(fd.as_fd().as_raw_fd())?;
+        map.advise(Advice::DontFork)?;
+        Ok(Self(map))
+    }
+
+    pub(crate) fn load(&self, offset: usize, order: Ordering) -> u64 {
+        load(&self.0, offset, order)
+    }
+
+    /// Sleeps while the low half of the word at `offset` is `expected`; see [`futex::wait`].
+    pub(crate) fn wait(&self, offset: usize, expected: u32, timeout: Option<Duration>) {
+        futex::wait(futex_word(&self.0, offset), expected, timeout);
+    }
+
+    /// Wakes whoever sleeps on the word at `offset`: another thread of this process.
+    pub(crate) fn wake(&self, offset: usize) {
+        futex::wake(futex_word(&self.0, offset));
+    }
+
+    /// Copies the bytes at `offset` out.
+    pub(crate) fn copy_to(&self, offset: usize, target: &mut [u8]) {
+        let source = range(&self.0, offset, target.len());
+        // SAFETY: `range` checked the source; the target is a private slice, so they do not overlap.
+        unsafe { copy_out(source, target.as_mut_ptr(), target.len()) };
+    }
+
+    /// Appends the `len` bytes at `offset` to `target`.
+    pub(crate) fn append_to(&self, offset: usize, len: usize, target: &mut Vec<u8>) {
+        let source = range(&self.0, offset, len);
+        target.reserve(len);
+        // SAFETY: `range` checked the source; `reserve` made room for `len` bytes behind the vector's length, all of which
+        // are written before the length says so.
+        unsafe {
+            copy_out(source, target.as_mut_ptr().add(target.len()), len);
+            target.set_len(target.len() + len);
+        }
+    }
+
+    /// Lets the kernel write the bytes at `offset` to `fd`; returns how many it took.
+    pub(crate) fn write_to(&self, offset: usize, len: usize, fd: impl AsFd) -> io::Result<usize> {
+        let source = range(&self.0, offset, len);
+        // SAFETY: the kernel reads at most `len` bytes, which `range` checked, and copes with concurrent writers.
+        let written = unsafe { libc::write(fd.as_fd().as_raw_fd(), source.cast(), len) };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+/// Copies `len` bytes that a peer may be changing.
+///
+/// # Safety
+/// `source` is readable and `target` writable for `len` bytes, and they do not overlap.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_out(source: *const u8, target: *mut u8, len: usize) {
+    // SAFETY: the direction flag is clear by the ABI; the instruction reads and writes exactly the caller's ranges.
+    unsafe {
+        std::arch::asm!("rep movsb", inout("rcx") len => _, inout("rsi") source => _, inout("rdi") target => _,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Copies `len` bytes that a peer may be changing.
+///
+/// # Safety
+/// `source` is readable and `target` writable for `len` bytes, and they do not overlap.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy_out(source: *const u8, target: *mut u8, len: usize) {
+    use std::sync::atomic::AtomicU8;
+    let mut at = 0;
+    while at < len {
+        // SAFETY: at < len; words are only read where 8 aligned bytes remain.
+        unsafe {
+            let from = source.add(at).cast_mut();
+            if from.addr().is_multiple_of(8) && len - at >= 8 {
+                let word = AtomicU64::from_ptr(from.cast()).load(Ordering::Relaxed);
+                target.add(at).cast::<u64>().write_unaligned(word);
+                at += 8;
+            } else {
+                target.add(at).write(AtomicU8::from_ptr(from).load(Ordering::Relaxed));
+                at += 1;
+            }
+        }
+    }
+}

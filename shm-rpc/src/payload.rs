@@ -1,0 +1,199 @@
+//! What a message is made of: bytes, plain-old-data, serde values, blocks on loan. One trait, so that calls and replies
+//! take any of them.
+
+use std::io;
+
+use serde::Serialize;
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::CallError;
+use crate::arena::{Block, Loan, Outbox};
+use crate::message::{BODY, BODY_WORDS, SentBody};
+use crate::sync::Arc;
+
+/// How serde values are laid out in a message. Both ends of a channel must use the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// rmp-serde's array form: smallest and fastest, for two ends that know the same schema.
+    Positional,
+    /// rmp-serde's map form: unknown fields are ignored and missing ones defaulted, for two ends that do not.
+    ByName,
+}
+
+/// Something that can be sent: it writes itself straight into the message.
+pub trait Payload {
+    /// Writes the message.
+    ///
+    /// # Errors
+    /// `TooLarge` and `Overloaded` from the writer, `Invalid` if the value cannot be encoded.
+    fn write(self, out: &mut Writer<'_>) -> Result<(), CallError>;
+}
+
+/// Where a [`Payload`] writes to: the slot, and when that is full the arena. There is no buffer in between that grows with
+/// the message.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    outbox: &'a Arc<Outbox>,
+    inline: [u8; BODY],
+    /// What the slot has room for.
+    room: usize,
+    len: usize,
+    spill: Option<Loan>,
+    failed: Option<CallError>,
+}
+
+/// The first loan of a message whose length is not known.
+const FIRST_SPILL: usize = 1024;
+
+impl<'a> Writer<'a> {
+    #[inline]
+    pub(crate) fn new(outbox: &'a Arc<Outbox>, room: usize) -> Self {
+        Self { outbox, inline: [0; BODY], room, len: 0, spill: None, failed: None }
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// `TooLarge` if the message can never fit into the arena, `Overloaded` if it does not fit now.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) -> Result<(), CallError> {
+        if self.spill.is_none() && self.room - self.len >= bytes.len() {
+            self.inline[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+            self.len += bytes.len();
+            return Ok(());
+        }
+        self.put_in_arena(bytes)
+    }
+
+    #[cold]
+    fn put_in_arena(&mut self, bytes: &[u8]) -> Result<(), CallError> {
+        let len = self.len.saturating_add(bytes.len());
+        match &mut self.spill {
+            None => {
+                // A known length is loaned exactly; one that grows gets room ahead, which is given back at the end.
+                let ahead = if self.len == 0 { len } else { len.max(FIRST_SPILL).min(self.arena_len().max(len)) };
+                let mut loan = Loan::new(self.outbox, ahead)?;
+                loan[..self.len].copy_from_slice(&self.inline[..self.len]);
+                self.spill = Some(loan);
+            }
+            Some(loan) if loan.len() < len => {
+                let doubled = loan.len().saturating_mul(2).min(self.outbox.geometry.arena() as usize);
+                if loan.extend_to(doubled.max(len)).is_err() {
+                    loan.extend_to(len)?;
+                }
+            }
+            Some(_) => {}
+        }
+        let loan = self.spill.as_mut().expect("made above");
+        loan[self.len..len].copy_from_slice(bytes);
+        self.len = len;
+        Ok(())
+    }
+
+    fn arena_len(&self) -> usize {
+        self.outbox.geometry.arena() as usize
+    }
+
+    /// The message as it is to be published, and the block that holds it.
+    #[inline]
+    pub(crate) fn finish(self) -> (SentBody, Option<Block>) {
+        match self.spill {
+            None => {
+                let words: [u64; BODY_WORDS] =
+                    std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|b| self.inline[i * 8 + b])));
+                (SentBody::Inline { words, len: self.len as u16 }, None)
+            }
+            Some(mut loan) => {
+                loan.truncate(self.len);
+                let (block, len) = loan.into_block();
+                (SentBody::Arena { offset: block.offset, len }, Some(block))
+            }
+        }
+    }
+}
+
+impl io::Write for Writer<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.put(bytes).map_err(|error| {
+            self.failed = Some(error);
+            io::ErrorKind::OutOfMemory.into()
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An empty message.
+impl Payload for () {
+    #[inline]
+    fn write(self, _: &mut Writer<'_>) -> Result<(), CallError> {
+        Ok(())
+    }
+}
+
+impl Payload for &[u8] {
+    #[inline]
+    fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
+        out.put(self)
+    }
+}
+
+/// A plain-old-data value: its bytes are the message, no codec is involved.
+#[derive(Clone, Copy, Debug)]
+pub struct Pod<'a, T: ?Sized>(pub &'a T);
+
+impl<T: IntoBytes + Immutable + ?Sized> Payload for Pod<'_, T> {
+    #[inline]
+    fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
+        out.put(self.0.as_bytes())
+    }
+}
+
+/// A serde value, encoded by rmp-serde.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded<'a, T: ?Sized>(pub Encoding, pub &'a T);
+
+impl<T: Serialize + ?Sized> Payload for Encoded<'_, T> {
+    #[inline]
+    fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
+        let result = match self.0 {
+            Encoding::Positional => self.1.serialize(&mut rmp_serde::Serializer::new(&mut *out)),
+            Encoding::ByName => self.1.serialize(&mut rmp_serde::Serializer::new(&mut *out).with_struct_map()),
+        };
+        result.map_err(|error| out.failed.take().unwrap_or_else(|| CallError::Invalid(format!("encoding: {error}"))))
+    }
+}
+
+/// A block that was filled in place. It must come from the same end of the same channel.
+impl Payload for Loan {
+    fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
+        if !self.is_of(out.outbox) {
+            return Err(CallError::Invalid("a loan of another channel".into()));
+        }
+        if out.len != 0 {
+            return out.put(&self);
+        }
+        out.len = self.len();
+        out.spill = Some(self);
+        Ok(())
+    }
+}
+
+/// A message that a closure writes.
+#[derive(Clone, Copy, Debug)]
+pub struct With<F>(pub F);
+
+impl<F: FnOnce(&mut Writer<'_>) -> Result<(), CallError>> Payload for With<F> {
+    #[inline]
+    fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
+        (self.0)(out)
+    }
+}

@@ -1,0 +1,74 @@
+//! What both ends of a channel have: an own segment to write, the peer's to read, a bell to ring.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use crate::arena::Outbox;
+use crate::control::{FUTEX, SOCKET};
+use crate::mapped::{End, PeerSegment};
+use crate::sync::Arc;
+
+/// One end of a channel, taken apart.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) peer: PeerSegment,
+    pub(crate) bell: OwnedFd,
+}
+
+/// What was heard on the bell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Heard {
+    /// It may have rung; everything that was queued has been taken.
+    Quiet,
+    /// The peer's end is closed: the peer is gone.
+    PeerGone,
+}
+
+impl Port {
+    pub(crate) fn new(end: End) -> Self {
+        Self { outbox: Outbox::new(end.own), peer: end.peer, bell: end.wake }
+    }
+
+    /// Wakes sleepers of the peer: `bits` says of which kind, `offset` is the slot that they may sleep on.
+    #[cold]
+    pub(crate) fn wake(&self, bits: u64, offset: usize) {
+        if bits & FUTEX != 0 {
+            self.outbox.memory.wake(offset);
+        }
+        if bits & SOCKET != 0 {
+            // A full socket buffer is a bell that has been rung; a closed one is found out by whoever listens.
+            let _ = send(self.bell.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        }
+    }
+
+    /// Takes everything that is queued on the bell.
+    pub(crate) fn hear(&self) -> Heard {
+        hear(&self.bell)
+    }
+
+    /// Whether the peer's end of the bell is closed.
+    pub(crate) fn peer_is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(self.bell.as_fd(), PollFlags::POLLHUP)];
+        let found = poll(&mut fds, PollTimeout::ZERO);
+        found.is_ok_and(|n| n > 0) && fds[0].any().unwrap_or(true)
+    }
+}
+
+/// Takes everything that is queued on a bell.
+pub(crate) fn hear(bell: &impl AsRawFd) -> Heard {
+    let mut bytes = [0; 64];
+    loop {
+        match recv(bell.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return Heard::PeerGone,
+            Ok(n) if n == bytes.len() => {}
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EAGAIN) => return Heard::Quiet,
+            Err(_) => return Heard::PeerGone,
+        }
+    }
+}
