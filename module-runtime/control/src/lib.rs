@@ -19,6 +19,7 @@
 
 mod boot;
 mod ids;
+pub mod log_line;
 mod message;
 pub mod plan;
 pub mod socket;

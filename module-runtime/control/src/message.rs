@@ -11,6 +11,14 @@ use crate::{ChannelId, ModuleName, ResourceName, ServiceName, TenantName, Token,
 pub enum ToSupervisor {
     /// The first message on every connection, also after the supervisor has restarted.
     Hello(Hello),
+    /// The services that its code serves and calls, once its code has said so: after the welcome and before
+    /// [`ToSupervisor::Ready`], again whenever there are more. Replaces [`Hello::services`] and [`Hello::clients`].
+    Declare {
+        /// As [`Hello::services`].
+        services: Vec<ServiceDeclaration>,
+        /// As [`Hello::clients`].
+        clients: Vec<ServiceDeclaration>,
+    },
     /// The worker can serve. Sent once; on a reconnect [`Hello::phase`] says the same.
     Ready,
     /// It will not become ready, and why. The process is expected to end.
@@ -73,7 +81,8 @@ pub struct Hello {
     pub token: Token,
     /// Where the worker is in its life.
     pub phase: Phase,
-    /// The services that its code serves. Must equal what module.toml says it provides.
+    /// The services that its code serves. Empty on the first connection, where the code has not said it yet (it needs the
+    /// resources of the welcome first); from [`ToSupervisor::Ready`] on they must equal what module.toml says it provides.
     pub services: Vec<ServiceDeclaration>,
     /// Schema fingerprints of the services that its code calls, so that a channel's encoding can be chosen. A service
     /// missing here is called by field name.

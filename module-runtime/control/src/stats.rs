@@ -267,10 +267,11 @@ impl<'a> Page<'a> {
     /// Adds what `old` has gained since `seen` was taken of it (all zero at first), and brings `seen` up to date. Entries keep
     /// their index, so this page must have no entries that `old` has not.
     pub fn carry_over(&self, old: Page<'_>, seen: &mut [u64; PAGE_WORDS]) {
-        for at in HEADER_WORDS..HEADER_WORDS + old.used() * ENTRY_WORDS {
-            let now = old.0[at].load(Relaxed);
-            self.0[at].fetch_add(now.wrapping_sub(seen[at]), Relaxed);
-            seen[at] = now;
+        let entries = old.used() * ENTRY_WORDS;
+        for ((from, to), seen) in old.0.iter().zip(self.0).zip(seen).skip(HEADER_WORDS).take(entries) {
+            let now = from.load(Relaxed);
+            to.fetch_add(now.wrapping_sub(*seen), Relaxed);
+            *seen = now;
         }
         self.0[REFUSED].store(old.0[REFUSED].load(Relaxed), Relaxed);
         self.0[USED].store(old.used() as u64, Release);
