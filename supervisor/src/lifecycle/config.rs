@@ -25,7 +25,8 @@ pub struct Config {
     pub stable_after: Duration,
     /// How long `Mapped` may take.
     pub map_within: Duration,
-    /// How long `RoutesApplied` may take before the routes are taken as ignored.
+    /// How long `RoutesApplied` may take. Then a caller's routes are taken as ignored (its callees close), and a base that
+    /// was to withdraw a route is killed (nothing else keeps it from sending requests).
     pub apply_within: Duration,
     /// How long a caller may take to release a channel whose callee is gone.
     pub caller_release_within: Duration,
@@ -52,7 +53,7 @@ impl Default for Config {
             backoff_most: Duration::from_secs(10),
             stable_after: Duration::from_secs(30),
             map_within: Duration::from_secs(5),
-            apply_within: Duration::from_secs(2),
+            apply_within: Duration::from_secs(5),
             caller_release_within: Duration::from_secs(30),
             flip_within: Duration::from_secs(10),
             reconnect_within: Duration::from_secs(5),

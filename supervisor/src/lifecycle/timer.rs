@@ -2,6 +2,7 @@
 
 use mortise_control::{ChannelId, ServiceName, WorkerId};
 
+use super::ResourceId;
 use crate::api::OperationId;
 
 /// What a timer is about.
@@ -34,6 +35,8 @@ pub enum Timer {
     Stable(WorkerId),
     /// Removing the worker's group is tried again.
     Remove(WorkerId),
+    /// Loading the resource is tried again.
+    Load(ResourceId),
     /// Both ends of the channel must have mapped it by now.
     Mapped(ChannelId),
     /// The callee must have released the channel by now.

@@ -3,5 +3,6 @@
 mod record;
 
 pub use record::{
-    Change, MetaRecord, ModuleRecord, OccupantRecord, OperationRecord, Records, VersionRecord, WorkerRecord,
+    Change, EndKind, EndRecord, MetaRecord, ModuleRecord, OccupantRecord, OperationRecord, Records, VersionRecord,
+    WorkerRecord,
 };

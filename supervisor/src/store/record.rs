@@ -21,7 +21,7 @@ pub struct ModuleRecord {
     pub version: Option<Version>,
     /// Which services may be called.
     pub published: BTreeSet<ServiceName>,
-    /// The set of workers in charge. A swap makes the next one; writing it here is the swap's commit.
+    /// The set of workers in charge. Each start and swap makes a new one of a higher number; writing it here is the swap's commit.
     pub cohort: u64,
 }
 
@@ -68,6 +68,29 @@ pub struct OccupantRecord {
     pub restarts: u32,
     /// Consecutive failures of this instance so far.
     pub failures: u32,
+    /// Some: nothing of it is left on the host, and it is not started again by itself.
+    pub ended: Option<EndRecord>,
+}
+
+/// Why a worker that is wanted does not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRecord {
+    /// Which end it was.
+    pub kind: EndKind,
+    /// For the operator: exit status, OOM kill, last lines.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The ends that keep a worker from being started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndKind {
+    /// It failed as often as its crash limit says, or its restart policy is never.
+    Failed,
+    /// It ended with status 0, as its restart policy allows.
+    Exited,
 }
 
 /// An operation and where its plan stands.
@@ -75,8 +98,10 @@ pub struct OccupantRecord {
 pub struct OperationRecord {
     /// As the admin API shows it.
     pub operation: Operation,
-    /// Position in the order of acceptance, for forgetting the oldest.
+    /// Position in the order of acceptance, for forgetting the oldest. Also the number of the cohort that it makes.
     pub order: u64,
+    /// Uninstall: the packages that its version records referred to, sha256.
+    pub removes: Vec<String>,
 }
 
 /// The supervisor's own counters.
