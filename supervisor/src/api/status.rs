@@ -11,6 +11,10 @@ use super::Operation;
 /// The whole state at one moment. The loop publishes a new one after each change; readers never wait for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
+    /// When the figures in it were read; none in a state without figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub measured: Option<Timestamp>,
     /// Modules by tenant and name.
     pub modules: Vec<ModuleStatus>,
     /// Resources that are loaded.

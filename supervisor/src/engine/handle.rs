@@ -124,6 +124,7 @@ impl EngineHandle {
         let reading = tokio::task::spawn_blocking(move || {
             let mut snapshot = api::Snapshot::clone(&published.state.load());
             (published.figures)(&mut snapshot);
+            snapshot.measured = Some(jiff::Timestamp::now());
             Arc::new(snapshot)
         });
         let Ok(snapshot) = reading.await else { return self.published.state.load_full() };

@@ -1,0 +1,180 @@
+//! `mortise status`: everything about a module, or about the supervisor.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use mortise_control::ModuleName;
+use semver::Version;
+
+use super::fault::Done;
+use super::screen::{Screen, visible};
+use super::session::Session;
+use super::units;
+use crate::api::{Desired, ModuleStatus, ServiceFigures, ServiceStatus, Snapshot, WorkerStatus};
+
+/// `mortise status`.
+pub async fn status(session: &Session, module: Option<&ModuleName>) -> Done {
+    let screen = session.screen;
+    match module {
+        Some(module) => {
+            let path = format!("/v1/modules/{}/{module}", session.tenant);
+            let status: ModuleStatus = session.client.get(&path).await?;
+            if screen.json { screen.json(&status) } else { screen.print(&one(screen, &status, Timestamp::now())) }
+        }
+        None => {
+            let snapshot: Snapshot = session.client.get("/v1/snapshot").await?;
+            if screen.json { screen.json(&snapshot) } else { screen.print(&all(screen, &snapshot, Timestamp::now())) }
+        }
+    }
+}
+
+fn wanted(module: &ModuleStatus) -> String {
+    let version = module.version.as_ref().map_or_else(String::new, |it| format!(" {it}"));
+    match module.desired {
+        Desired::Running => format!("running{version}"),
+        Desired::Installed => "on disk only".to_owned(),
+    }
+}
+
+fn one(screen: Screen, module: &ModuleStatus, now: Timestamp) -> String {
+    let paint = screen.paint;
+    let mut text = format!("{}  of tenant {}\n", paint.head(module.module.as_str()), module.tenant);
+    let _ = writeln!(text, "wanted     {}", wanted(module));
+    for it in &module.installed {
+        let digest = it.digest.get(..16).unwrap_or(&it.digest);
+        let _ = writeln!(text, "installed  {}  {} ago  sha256 {digest}…", it.version, units::since(it.installed, now));
+    }
+    for it in &module.services {
+        let _ = writeln!(text, "service    {}", service(screen, it));
+    }
+    for it in &module.workers {
+        let _ = writeln!(text, "worker     {}", worker(screen, it, now));
+        for figures in &it.figures {
+            let _ = writeln!(text, "           {}", calls(figures));
+        }
+    }
+    text
+}
+
+fn service(screen: Screen, it: &ServiceStatus) -> String {
+    let published = if it.published { screen.paint.good("published") } else { screen.paint.dim("not published") };
+    let http = it.http.as_ref().map_or_else(String::new, |it| format!("  at {}", visible(it)));
+    format!("{}  {published}{http}  {} callers", it.service, it.callers)
+}
+
+fn worker(screen: Screen, it: &WorkerStatus, now: Timestamp) -> String {
+    let mut text = format!(
+        "{}  {}  {} since {}  memory {}  cpu {}  pids {}  restarts {}",
+        it.worker,
+        it.version,
+        screen.paint.state(it.state),
+        units::since(it.since, now),
+        units::of(units::bytes(it.memory_bytes), it.limits.memory_bytes.map(units::bytes)),
+        units::of(units::cpu(it.cpu_usec), it.limits.cpu.map(|it| format!("{it} cores"))),
+        units::of(it.pids.to_string(), it.limits.pids.map(|it| it.to_string())),
+        it.restarts,
+    );
+    if let Some(pid) = it.pid {
+        let _ = write!(text, "  pid {pid}");
+    }
+    if it.oom_kills > 0 {
+        let _ = write!(text, "  {}", screen.paint.bad(&format!("killed for memory {} times", it.oom_kills)));
+    }
+    if let Some(reason) = &it.reason {
+        let _ = write!(text, "\n           {}", screen.paint.warn(&visible(reason)));
+    }
+    text
+}
+
+fn calls(it: &ServiceFigures) -> String {
+    let latency = |share| percentile(&it.latency_log2, share).map_or("-".to_owned(), |ns| format!("<{}", units::latency(ns)));
+    format!(
+        "{}: {} calls, {} errors, half of them {}, 99 % {}",
+        it.service,
+        it.calls,
+        it.errors,
+        latency(0.5),
+        latency(0.99)
+    )
+}
+
+/// The upper bound of the bucket in which that share of all calls has ended, in nanoseconds.
+pub fn percentile(latency_log2: &[u64], share: f64) -> Option<u64> {
+    let all: u128 = latency_log2.iter().map(|it| u128::from(*it)).sum();
+    if all == 0 {
+        return None;
+    }
+    let wanted = (all as f64 * share).ceil();
+    let mut through = 0_u128;
+    for (i, count) in latency_log2.iter().enumerate() {
+        through += u128::from(*count);
+        if through as f64 >= wanted {
+            return 1_u64.checked_shl(u32::try_from(i).ok()? + 10);
+        }
+    }
+    None
+}
+
+fn all(screen: Screen, snapshot: &Snapshot, now: Timestamp) -> String {
+    let paint = screen.paint;
+    let host = &snapshot.host;
+    let mut text = format!("{} {}  pid {}", paint.head("mortised"), visible(&host.version), host.pid);
+    if let Some(started) = host.started {
+        let _ = write!(text, "  up {}", units::since(started, now));
+    }
+    text.push('\n');
+    for it in &host.ingress {
+        let _ = writeln!(text, "ingress    {}", visible(it));
+    }
+    for it in &host.degraded {
+        let _ = writeln!(text, "{}   {}", paint.warn("not kept"), visible(it));
+    }
+    for it in &snapshot.modules {
+        let _ = writeln!(text, "module     {}", summary(screen, it));
+    }
+    for it in &snapshot.resources {
+        let _ = writeln!(
+            text,
+            "resource   {} of {}@{}  {}  charged {}  mapped by {}",
+            it.resource,
+            it.module,
+            it.version,
+            units::bytes(it.bytes),
+            units::bytes(it.charged_bytes),
+            it.mapped_by.len()
+        );
+    }
+    text
+}
+
+fn summary(screen: Screen, module: &ModuleStatus) -> String {
+    let mut text = format!("{}  wanted {}", module.module, wanted(module));
+    let newest = module.installed.first().map(|it| &it.version);
+    if newest != module.version.as_ref() {
+        let _ = write!(text, "  newest {}", newest.map_or("-".to_owned(), Version::to_string));
+    }
+    for it in &module.workers {
+        let _ = write!(text, "  {} {}", it.worker, screen.paint.state(it.state));
+    }
+    let published: Vec<_> = module.services.iter().filter(|it| it.published).map(|it| it.service.as_str()).collect();
+    if !published.is_empty() {
+        let _ = write!(text, "  publishes {}", published.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_the_bound_of_its_bucket() {
+        assert_eq!(percentile(&[], 0.5), None);
+        assert_eq!(percentile(&[0, 0], 0.5), None);
+        assert_eq!(percentile(&[99, 0, 1], 0.5), Some(1 << 10));
+        assert_eq!(percentile(&[99, 0, 1], 0.99), Some(1 << 10));
+        assert_eq!(percentile(&[98, 0, 2], 0.99), Some(1 << 12));
+        assert_eq!(percentile(&[u64::MAX, u64::MAX], 1.0), Some(1 << 11), "sums of lies do not overflow");
+        assert_eq!(percentile(&[0; 64].map(|_: u64| 1), 1.0), None, "a bucket that no time has");
+    }
+}
