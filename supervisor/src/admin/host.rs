@@ -1,5 +1,7 @@
 //! The supervisor and its host.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 
@@ -19,8 +21,8 @@ pub(super) async fn snapshot(State(shared): State<Shared>, caller: Caller) -> Re
 #[utoipa::path(get, path = "/v1/doctor", tag = "host", responses((status = 200, body = doctor::Report)))]
 pub(super) async fn doctor(State(shared): State<Shared>, caller: Caller) -> Result<Json<doctor::Report>, ApiError> {
     caller.may(Access::ReadAll)?;
-    let places = shared.api.doctor.clone();
-    let report = tokio::task::spawn_blocking(move || doctor::examine(&places)).await.map_err(|error| {
+    let api = Arc::clone(&shared.api);
+    let report = tokio::task::spawn_blocking(move || doctor::examine(&api.doctor, &api.promises)).await.map_err(|error| {
         ApiError::new(
             crate::api::ErrorCode::Internal,
             crate::api::Blame::Mortise,

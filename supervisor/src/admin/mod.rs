@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use crate::doctor::Places;
 use crate::engine::EngineHandle;
 
+
 /// What the admin API stands on.
 #[derive(Clone, Debug)]
 pub struct AdminApi {
@@ -39,6 +40,8 @@ pub struct AdminApi {
     pub handle: EngineHandle,
     /// Where `GET /v1/doctor` looks.
     pub doctor: Places,
+    /// What [`host::probe`](crate::host::probe) found when the supervisor started.
+    pub promises: Arc<crate::host::Report>,
 }
 
 /// What every handler sees.

@@ -230,9 +230,9 @@ pub struct Services {
 /// Where to look.
 #[derive(Clone, Debug, Args)]
 pub struct Doctor {
-    /// Examine from here, even if a supervisor answers.
+    /// Examine the host from here and ask no supervisor.
     #[arg(long)]
-    pub local: bool,
+    pub host_only: bool,
     /// The state directory.
     #[arg(long, default_value = "/var/lib/mortise", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: PathBuf,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::arguments::When;
 use super::fault::{Done, End};
 use crate::api::{ApiError, Blame, ErrorCode, WorkerState};
-pub use crate::manifest::visible;
+pub(super) use crate::manifest::visible;
 
 /// Standard output, and how to write on it.
 #[derive(Clone, Copy, Debug)]

@@ -22,7 +22,7 @@ pub async fn logs(session: &Session, module: &ModuleName, follow: bool, tail: us
     let mut from = path(tail);
     let mut stream = Stream { session, follow, opened: false };
     loop {
-        let end = stream.read(&from, |line: &LogLine| log_line(session.screen, line), |_| {}).await?;
+        let end = stream.read(&from, |line: &LogLine| log_line(session.screen, line), |_| true).await?;
         if end == StreamEnd::Complete {
             return Ok(());
         }
@@ -37,8 +37,13 @@ pub async fn events(session: &Session, follow: bool, since: Option<u64>) -> Done
     let mut stream = Stream { session, follow, opened: false };
     loop {
         let since = next.map_or_else(String::new, |it| format!("&since={it}"));
-        let path = format!("/v1/events?tenant={}&follow={follow}{since}", session.tenant);
-        let seen = |event: &Event| next = Some(event.seq + 1);
+        let path = format!("/v1/events?follow={follow}{since}");
+        // What happens to the supervisor itself is of no tenant and concerns all.
+        let wanted = |event: &Event| event.tenant.as_ref().is_none_or(|it| *it == session.tenant);
+        let seen = |event: &Event| {
+            next = Some(event.seq + 1);
+            wanted(event)
+        };
         let end = stream.read(&path, |event| event_line(session.screen, event), seen).await?;
         if end == StreamEnd::Complete {
             return Ok(());
@@ -66,22 +71,15 @@ impl Stream<'_> {
         &mut self,
         path: &str,
         show: impl Fn(&T) -> String,
-        mut seen: impl FnMut(&T),
+        mut wanted: impl FnMut(&T) -> bool,
     ) -> Done<StreamEnd> {
         let screen = self.session.screen;
         let mut lines = self.open(path).await?;
         loop {
             match lines.next::<Streamed<T>>().await {
-                Ok(Some(item)) if screen.json => {
-                    if let Streamed::Item(it) = &item {
-                        seen(it);
-                    }
-                    screen.json_line(&item)?;
-                }
-                Ok(Some(Streamed::Item(it))) => {
-                    seen(&it);
-                    screen.line(&show(&it))?;
-                }
+                Ok(Some(Streamed::Item(it))) if !wanted(&it) => {}
+                Ok(Some(item)) if screen.json => screen.json_line(&item)?,
+                Ok(Some(Streamed::Item(it))) => screen.line(&show(&it))?,
                 Ok(Some(Streamed::Missed { missed })) => {
                     screen.line(&screen.paint.warn(&format!("… {missed} missed")))?;
                 }

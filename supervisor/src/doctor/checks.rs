@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Check, Report};
+use crate::host;
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -27,12 +28,13 @@ impl Default for Places {
     }
 }
 
-/// Examines this host, as seen by this process. Reads files and asks the kernel; changes nothing.
+/// Examines this host, as seen by this process. Reads files and asks the kernel; changes nothing. What the kernel keeps has
+/// been found out before: by `mortised` when it started, or by [`probe`](super::probe).
 #[must_use]
-pub fn examine(places: &Places) -> Report {
+pub fn examine(places: &Places, promises: &host::Report) -> Report {
     let mut checks: Vec<Check> = system::checks();
     checks.extend(disk::checks(places));
     checks.extend(limit::checks());
     checks.extend(network::checks(&places.listen));
-    Report::new(checks)
+    Report::new(promises, checks)
 }

@@ -4,7 +4,9 @@
 //! supervisor (as the caller sees it).
 
 mod checks;
+mod promises;
 mod report;
 
 pub use checks::{Places, examine};
-pub use report::{Area, Check, Report, Verdict};
+pub use promises::probe;
+pub use report::{Area, Check, KeptPromise, Report, Verdict};
