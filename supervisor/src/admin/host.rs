@@ -22,13 +22,14 @@ pub(super) async fn snapshot(State(shared): State<Shared>, caller: Caller) -> Re
 pub(super) async fn doctor(State(shared): State<Shared>, caller: Caller) -> Result<Json<doctor::Report>, ApiError> {
     caller.may(Access::ReadAll)?;
     let api = Arc::clone(&shared.api);
-    let report = tokio::task::spawn_blocking(move || doctor::examine(&api.doctor, &api.promises)).await.map_err(|error| {
-        ApiError::new(
-            crate::api::ErrorCode::Internal,
-            crate::api::Blame::Mortise,
-            format!("the examination failed: {error}"),
-        )
-    })?;
+    let report =
+        tokio::task::spawn_blocking(move || doctor::examine(&api.doctor, &api.promises)).await.map_err(|error| {
+            ApiError::new(
+                crate::api::ErrorCode::Internal,
+                crate::api::Blame::Mortise,
+                format!("the examination failed: {error}"),
+            )
+        })?;
     Ok(Json(report))
 }
 

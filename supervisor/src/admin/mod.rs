@@ -32,7 +32,6 @@ use tokio::sync::watch;
 use crate::doctor::Places;
 use crate::engine::EngineHandle;
 
-
 /// What the admin API stands on.
 #[derive(Clone, Debug)]
 pub struct AdminApi {

@@ -154,7 +154,8 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
 }
 
 fn unwritten(error: &serde_json::Error) -> Fault {
-    ApiError::new(ErrorCode::Internal, Blame::Mortise, format!("the request could not be written as JSON: {error}")).into()
+    ApiError::new(ErrorCode::Internal, Blame::Mortise, format!("the request could not be written as JSON: {error}"))
+        .into()
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Fault {

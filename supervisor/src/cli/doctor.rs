@@ -12,7 +12,8 @@ use crate::doctor::{self, Area, Check, Places, Report, Verdict};
 
 /// `mortise doctor`.
 pub async fn doctor(session: &Session, global: &Global, asked: arguments::Doctor) -> Done {
-    let report = if asked.host_only { from_here(asked).await? } else { with_supervisor(session, global, asked).await? };
+    let report =
+        if asked.host_only { from_here(asked).await? } else { with_supervisor(session, global, asked).await? };
     if session.screen.json {
         session.screen.json(&report)?;
     } else {
@@ -36,7 +37,8 @@ async fn with_supervisor(session: &Session, global: &Global, asked: arguments::D
             report.add(if snapshot.host.version == env!("CARGO_PKG_VERSION") {
                 check
             } else {
-                let remedy = format!("This mortise is {}: use the one that came with mortised.", env!("CARGO_PKG_VERSION"));
+                let remedy =
+                    format!("This mortise is {}: use the one that came with mortised.", env!("CARGO_PKG_VERSION"));
                 check.but(Verdict::Weak, remedy)
             });
             Ok(report)

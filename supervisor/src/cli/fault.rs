@@ -42,14 +42,22 @@ impl Fault {
     pub fn unreachable(socket: &Path, error: &dyn std::fmt::Display) -> Self {
         let message = format!("no supervisor answers on {}: {error}", socket.display());
         let remedy = "Start mortised, or name its socket with --socket or MORTISE_SOCKET.";
-        Self { error: ApiError::new(ErrorCode::Unavailable, Blame::Operator, message).remedy(remedy), exit: UNREACHABLE, torn: false }
+        Self {
+            error: ApiError::new(ErrorCode::Unavailable, Blame::Operator, message).remedy(remedy),
+            exit: UNREACHABLE,
+            torn: false,
+        }
     }
 
     /// The connection broke in the middle.
     pub fn torn(error: &dyn std::fmt::Display) -> Self {
         let message = format!("the supervisor's answer is torn: {error}");
         let remedy = "Ask again; `mortise operation` shows whether it was accepted.";
-        Self { error: ApiError::new(ErrorCode::Unavailable, Blame::Host, message).remedy(remedy), exit: UNREACHABLE, torn: true }
+        Self {
+            error: ApiError::new(ErrorCode::Unavailable, Blame::Host, message).remedy(remedy),
+            exit: UNREACHABLE,
+            torn: true,
+        }
     }
 
     /// The command line is well-formed and makes no sense.
@@ -131,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_fault_says_what_whose_and_what_to_do() {
-        let fault: Fault = ApiError::new(ErrorCode::NotFound, Blame::Caller, "no module spel").remedy("Say spell.").into();
+        let fault: Fault =
+            ApiError::new(ErrorCode::NotFound, Blame::Caller, "no module spel").remedy("Say spell.").into();
         assert_eq!(fault.show(Paint::PLAIN), "error: no module spel\nfault: of this command\nremedy: Say spell.\n");
     }
 

@@ -151,8 +151,16 @@ pub fn report(session: &Session, operation: &Operation) -> Done {
 }
 
 fn given_back(receipt: &Receipt) -> String {
-    let Receipt { workers, processes_left, cgroups_removed, channels_closed, descriptors_closed, memory_bytes, disk_bytes, still_held } =
-        receipt;
+    let Receipt {
+        workers,
+        processes_left,
+        cgroups_removed,
+        channels_closed,
+        descriptors_closed,
+        memory_bytes,
+        disk_bytes,
+        still_held,
+    } = receipt;
     let mut text = format!(
         "  workers ended        {workers}\n  processes left       {processes_left}\n  cgroups removed      {cgroups_removed}\n  \
          channels closed      {channels_closed}\n  descriptors closed   {descriptors_closed}\n  memory given back    {}\n",

@@ -106,9 +106,8 @@ fn worker(it: &WorkerStatus) -> WorkerRow {
 }
 
 fn show(screen: Screen, rows: &[Row], now: Timestamp) -> Done {
-    let mut table = screen.table(&[
-        "MODULE", "VERSION", "WORKER", "STATE", "MEMORY", "CPU", "PIDS", "RESTARTS", "SINCE", "REASON",
-    ]);
+    let mut table =
+        screen.table(&["MODULE", "VERSION", "WORKER", "STATE", "MEMORY", "CPU", "PIDS", "RESTARTS", "SINCE", "REASON"]);
     for row in rows {
         let version = row.version.as_ref().map_or("-".to_owned(), Version::to_string);
         let module = row.module.to_string();

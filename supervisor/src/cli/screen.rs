@@ -184,5 +184,6 @@ fn unprinted(error: &io::Error) -> End {
 }
 
 fn unwritten(error: &serde_json::Error) -> End {
-    ApiError::new(ErrorCode::Internal, Blame::Mortise, format!("an answer could not be written as JSON: {error}")).into()
+    ApiError::new(ErrorCode::Internal, Blame::Mortise, format!("an answer could not be written as JSON: {error}"))
+        .into()
 }

@@ -87,7 +87,8 @@ fn worker(screen: Screen, it: &WorkerStatus, now: Timestamp) -> String {
 }
 
 fn calls(it: &ServiceFigures) -> String {
-    let latency = |share| percentile(&it.latency_log2, share).map_or("-".to_owned(), |ns| format!("<{}", units::latency(ns)));
+    let latency =
+        |share| percentile(&it.latency_log2, share).map_or("-".to_owned(), |ns| format!("<{}", units::latency(ns)));
     format!(
         "{}: {} calls, {} errors, half of them {}, 99 % {}",
         it.service,

@@ -161,7 +161,12 @@ fn event_line(screen: Screen, event: &Event) -> String {
         EventKind::Channel => "channel",
         EventKind::Resource => "resource",
     };
-    format!("{} {} {kind:<10} {about}{}", paint.dim(&format!("{:>5}", event.seq)), paint.dim(&time(event.at)), visible(&event.text))
+    format!(
+        "{} {} {kind:<10} {about}{}",
+        paint.dim(&format!("{:>5}", event.seq)),
+        paint.dim(&time(event.at)),
+        visible(&event.text)
+    )
 }
 
 #[cfg(test)]

@@ -107,7 +107,9 @@ fn frame(before: &Snapshot, now: &Snapshot, tenant: &TenantName) -> Frame {
         .modules
         .iter()
         .filter(|it| it.tenant == *tenant)
-        .map(|it| usage(before.modules.iter().find(|old| old.tenant == it.tenant && old.module == it.module), it, seconds))
+        .map(|it| {
+            usage(before.modules.iter().find(|old| old.tenant == it.tenant && old.module == it.module), it, seconds)
+        })
         .collect();
     modules.sort_by(|a, b| b.cpu.total_cmp(&a.cpu).then_with(|| a.module.cmp(&b.module)));
     Frame { at, seconds, modules }
@@ -190,10 +192,11 @@ enum Wish {
 async fn before_frame(_: &FullScreen, interval: Duration) -> Done<Wish> {
     let deadline = tokio::time::Instant::now() + interval;
     while tokio::time::Instant::now() < deadline {
-        let key = tokio::task::spawn_blocking(|| event::poll(KEY_WAIT).and_then(|there| there.then(event::read).transpose()))
-            .await
-            .map_err(|error| broken(&error))?
-            .map_err(|error| broken(&error))?;
+        let key =
+            tokio::task::spawn_blocking(|| event::poll(KEY_WAIT).and_then(|there| there.then(event::read).transpose()))
+                .await
+                .map_err(|error| broken(&error))?
+                .map_err(|error| broken(&error))?;
         if let Some(Event::Key(key)) = key
             && key.kind == KeyEventKind::Press
         {
@@ -207,7 +210,9 @@ async fn before_frame(_: &FullScreen, interval: Duration) -> Done<Wish> {
 }
 
 fn broken(error: &dyn std::fmt::Display) -> End {
-    ApiError::new(ErrorCode::Unavailable, Blame::Host, format!("the terminal: {error}")).remedy("Try `mortise top --once`.").into()
+    ApiError::new(ErrorCode::Unavailable, Blame::Host, format!("the terminal: {error}"))
+        .remedy("Try `mortise top --once`.")
+        .into()
 }
 
 /// The terminal's other screen; what was there before comes back when it is dropped, also after an error.
@@ -225,7 +230,12 @@ impl FullScreen {
         let (_, height) = terminal::size().map_err(|error| broken(&error))?;
         let mut out = io::stdout().lock();
         let mut write = || {
-            execute!(out, terminal::BeginSynchronizedUpdate, cursor::MoveTo(0, 0), terminal::Clear(terminal::ClearType::All))?;
+            execute!(
+                out,
+                terminal::BeginSynchronizedUpdate,
+                cursor::MoveTo(0, 0),
+                terminal::Clear(terminal::ClearType::All)
+            )?;
             for line in text.lines().take(usize::from(height).saturating_sub(2)) {
                 write!(out, "{line}\r\n")?;
             }

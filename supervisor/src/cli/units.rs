@@ -13,7 +13,11 @@ pub fn bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 || value >= 99.95 { format!("{value:.0}{}", units[unit]) } else { format!("{value:.1}{}", units[unit]) }
+    if unit == 0 || value >= 99.95 {
+        format!("{value:.0}{}", units[unit])
+    } else {
+        format!("{value:.1}{}", units[unit])
+    }
 }
 
 /// A number with its limit, or without one.
