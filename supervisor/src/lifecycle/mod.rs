@@ -20,6 +20,6 @@ pub use action::{Action, AdoptOrder, SpawnOrder};
 pub use config::Config;
 pub use event::{Event, Exit, ExitStatus, Package, Remains, Submitted};
 pub use ids::{CommitId, ModuleKey, Mono, Now, ResourceId, Ticket};
-pub use spec::{Health, HttpOffer, ModuleSpec, ProvidedService, RestartPolicy, Runtime, Timeouts};
+pub use spec::{Backoff, Health, HttpOffer, ModuleSpec, ProvidedService, RestartPolicy, Runtime, Timeouts};
 pub use state::State;
 pub use timer::Timer;

@@ -29,6 +29,8 @@ pub struct ModuleSpec {
     pub restart: RestartPolicy,
     /// Consecutive failures after which it is `Failed`; none: it is tried for ever.
     pub crash_limit: Option<u32>,
+    /// The pauses between its failures.
+    pub backoff: Backoff,
     /// Whether and how it is asked if it is well.
     pub health: Option<Health>,
     /// How long it may take.
@@ -82,6 +84,23 @@ pub enum RestartPolicy {
     OnFailure,
     /// It stays as it is: `Exited` after status 0, else `Failed`.
     Never,
+}
+
+/// The pauses between the failures of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// Before the first retry; doubled for each further failure.
+    pub first: Duration,
+    /// The longest.
+    pub most: Duration,
+    /// Having been ready for this long makes it forget its failures. Time spent in backoff never counts.
+    pub stable_after: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(100), most: Duration::from_secs(10), stable_after: Duration::from_secs(30) }
+    }
 }
 
 /// How a worker is asked if it is well.

@@ -29,7 +29,8 @@ pub struct ManifestFile {
     /// How an `http` program learns where to listen. Default: "inherit".
     pub listen: Option<ListenKind>,
     /// Which files go into the package beside module.toml, `exec` and the resources: files or folders of the module's
-    /// folder. Default: everything in the folder, or, where a Cargo.toml is, nothing.
+    /// folder, each with all that is in it. Default: everything in the folder but names that begin with '.' and
+    /// packages (*.mortise); or, where a Cargo.toml is, nothing.
     pub files: Option<Vec<String>>,
     /// How many workers run the module at the same time. Default: 1.
     #[schemars(range(min = 1, max = bounds::INSTANCES_MAX))]
@@ -62,6 +63,8 @@ pub enum RuntimeKind {
     Sdk,
     /// Any HTTP/1.1 server, in any language.
     Http,
+    /// The base of this host: a program built with `mortise-base`, which holds the HTTP ingress and base services.
+    Base,
     /// No program: only resources.
     Resource,
 }
@@ -206,12 +209,12 @@ pub struct RestartFile {
     /// The longest wait between two restarts. Default: "10s".
     #[schemars(regex(pattern = bounds::DURATION_PATTERN))]
     pub backoff_max: Option<String>,
-    /// How many ends within `window` make a crash loop, which is not tried again. Default: 8.
+    /// How many failures in a row make a crash loop, which is not tried again. Default: 8.
     #[schemars(range(min = 1, max = bounds::CRASHES_MAX))]
     pub crashes: Option<i64>,
-    /// The time in which ends are counted. Default: "2m".
+    /// A worker that was ready for this long has its earlier failures forgotten. Default: "30s".
     #[schemars(regex(pattern = bounds::DURATION_PATTERN))]
-    pub window: Option<String>,
+    pub stable: Option<String>,
 }
 
 /// When a worker that ended by itself is started again.

@@ -14,6 +14,7 @@ mod path;
 mod quantity;
 mod report;
 mod schema;
+mod spec;
 mod structure;
 mod types;
 mod validate;

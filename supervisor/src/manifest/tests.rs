@@ -65,7 +65,7 @@ policy = "on-failure"
 backoff = "50ms"
 backoff_max = "1s"
 crashes = 4
-window = "30s"
+stable = "20s"
 "#;
 
 fn refused(text: &str) -> Report {
@@ -116,6 +116,46 @@ fn a_resource_module_has_no_program() {
     assert_eq!(lines(head).len(), 1);
     let faults = lines(&format!("{head}exec = \"a\"\n[limits]\npids = 4\n[[resources]]\nname = \"w\"\nfile = \"w\"\n"));
     assert_eq!(faults.len(), 2, "{faults:?}");
+}
+
+/// A module.toml of every kind, and what lifecycle makes of it.
+#[test]
+fn every_kind_of_runtime_has_its_spec() {
+    use crate::lifecycle::{self, ModuleSpec};
+    let spec = |text: &str| {
+        ModuleSpec::from(&Manifest::parse(text, "module.toml").unwrap_or_else(|report| panic!("{text}\n{report}")))
+    };
+    let sdk = spec(
+        "name = \"spell\"\nversion = \"1.0.0\"\nruntime = \"sdk\"\nexec = \"bin/spell\"\n[[provides]]\nservice = \"spell\"\n[requires]\nresources = [\"words\"]\n",
+    );
+    assert_eq!((sdk.runtime, sdk.crash_limit, sdk.instances), (lifecycle::Runtime::Sdk, Some(8), 1));
+    assert_eq!(sdk.backoff, lifecycle::Backoff::default());
+    assert_eq!((sdk.maps[0].as_str(), &sdk.provides[0].http), ("words", &None));
+
+    let http = spec(FULL);
+    assert_eq!((&http.runtime, http.instances, http.crash_limit), (&lifecycle::Runtime::Http, 3, Some(4)));
+    assert_eq!(http.provides[0].http.as_ref().unwrap().prefix, "/site");
+    assert_eq!(http.restart, lifecycle::RestartPolicy::OnFailure);
+    assert_eq!(http.backoff.stable_after, Duration::from_secs(20));
+    assert_eq!(http.health.unwrap().failures, 3);
+    assert_eq!(http.limits.memory_bytes, Some(64 << 20));
+
+    let base = spec(
+        "name = \"base\"\nversion = \"1.0.0\"\nruntime = \"base\"\nexec = \"bin/mortise-base\"\n[[provides]]\nservice = \"kv\"\n[requires]\nservices = [\"spell\"]\n",
+    );
+    assert_eq!((base.runtime, base.requires[0].as_str()), (lifecycle::Runtime::Base, "spell"));
+
+    let words = spec(
+        "name = \"words\"\nversion = \"1.0.0\"\nruntime = \"resource\"\n[[resources]]\nname = \"words\"\nfile = \"words.fst\"\n",
+    );
+    assert_eq!(words.resources()[0].as_str(), "words");
+    assert_eq!(words.instances, 1);
+
+    for word in ["base", "sdk", "http", "resource"] {
+        assert!(json_schema().to_string().contains(&format!("\"{word}\"")), "{word} is missing in the schema");
+    }
+    let listens = LEAST.replace("\"sdk\"", "\"base\"") + "listen = \"port\"\n";
+    assert_eq!(lines(&listens).len(), 1, "a base gets its listeners from the supervisor");
 }
 
 #[test]
@@ -210,8 +250,8 @@ fn impossible_values_are_refused() {
         ("timeouts = { stop = \"2days\" }", "timeouts.stop"),
         ("restart = { policy = \"sometimes\" }", "restart.policy"),
         ("restart = { backoff = \"5s\", backoff_max = \"1s\" }", "restart.backoff_max"),
-        ("restart = { crashes = 100 }", "restart.crashes"),
-        ("restart = { window = \"5s\" }", "restart.window"),
+        ("restart = { crashes = 0 }", "restart.crashes"),
+        ("restart = { stable = \"0s\" }", "restart.stable"),
         ("requires = { services = [\"Not A Name\"] }", "requires.services[0]"),
         ("provides = [{ service = \"a\", http = { prefix = \"x\" } }]", "provides[0].http.prefix"),
         ("provides = [{ service = \"a\", http = { prefix = \"/x/\" } }]", "provides[0].http.prefix"),

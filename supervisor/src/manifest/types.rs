@@ -50,6 +50,8 @@ pub enum Runtime {
     Sdk(Program),
     /// An HTTP server without it.
     Http(Program, Listen),
+    /// The host's base.
+    Base(Program),
     /// Nothing: the module only holds resources.
     Resource,
 }
@@ -170,8 +172,8 @@ impl Default for Timeouts {
     }
 }
 
-/// What happens when a worker ends unasked. The waits before `crashes` restarts fit into `window`, so that a crash loop
-/// is recognised as one.
+/// What happens when a worker ends unasked. Failures are counted in a row, so that no length of the waits between them
+/// can hide a crash loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
     /// When it is started again.
@@ -180,10 +182,10 @@ pub struct Restart {
     pub backoff: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
-    /// Ends within `window` that make a crash loop.
+    /// Failures in a row that make a crash loop.
     pub crashes: u32,
-    /// The time in which they are counted.
-    pub window: Duration,
+    /// Being ready for this long ends the row.
+    pub stable: Duration,
 }
 
 impl Default for Restart {
@@ -193,7 +195,7 @@ impl Default for Restart {
             backoff: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             crashes: 8,
-            window: Duration::from_secs(120),
+            stable: Duration::from_secs(30),
         }
     }
 }
@@ -203,7 +205,7 @@ impl Manifest {
     #[must_use]
     pub const fn program(&self) -> Option<&Program> {
         match &self.runtime {
-            Runtime::Sdk(program) | Runtime::Http(program, _) => Some(program),
+            Runtime::Sdk(program) | Runtime::Http(program, _) | Runtime::Base(program) => Some(program),
             Runtime::Resource => None,
         }
     }

@@ -95,7 +95,7 @@ fn version(check: &mut Check, text: Option<&str>) -> Option<Version> {
 fn runtime(check: &mut Check, file: &ManifestFile) -> Option<Runtime> {
     let root = KeyPath::default();
     let Some(kind) = file.runtime else {
-        check.missing(&root, "runtime", "runtime = \"sdk\", \"http\" or \"resource\"");
+        check.missing(&root, "runtime", "runtime = \"sdk\", \"http\", \"base\" or \"resource\"");
         return None;
     };
     if file.listen.is_some() && kind != RuntimeKind::Http {
@@ -118,6 +118,7 @@ fn runtime(check: &mut Check, file: &ManifestFile) -> Option<Runtime> {
     Some(match (kind, file.listen.unwrap_or_default()) {
         (RuntimeKind::Http, ListenKind::Inherit) => Runtime::Http(program, Listen::Inherit),
         (RuntimeKind::Http, ListenKind::Port) => Runtime::Http(program, Listen::Port),
+        (RuntimeKind::Base, _) => Runtime::Base(program),
         (RuntimeKind::Sdk | RuntimeKind::Resource, _) => Runtime::Sdk(program),
     })
 }
@@ -399,31 +400,12 @@ fn restart(check: &mut Check, file: &RestartFile) -> Restart {
     let default_max = default.backoff_max.max(backoff);
     let backoff_max = check.duration(&root.key("backoff_max"), file.backoff_max.as_deref(), default_max);
     let crashes = check.integer(&root.key("crashes"), file.crashes, default.crashes, 1, bounds::CRASHES_MAX);
-    let window = check.duration(&root.key("window"), file.window.as_deref(), default.window);
-    let restart = Restart { policy: file.policy.unwrap_or_default(), backoff, backoff_max, crashes, window };
+    let stable = check.duration(&root.key("stable"), file.stable.as_deref(), default.stable);
+    let restart = Restart { policy: file.policy.unwrap_or_default(), backoff, backoff_max, crashes, stable };
     let sound = check.problems.len() == before;
     if sound && backoff_max < backoff {
         let found = file.backoff_max.clone().unwrap_or_default();
         check.refuse(&root.key("backoff_max"), found, "is shorter than `backoff`", "at least `backoff`");
-    } else if sound && restart.policy != RestartPolicy::Never && waits(&restart) > window {
-        let key = root.key(if file.window.is_some() { "window" } else { "crashes" });
-        let message = format!(
-            "a crash loop would never be recognised: {crashes} restarts take {} of waiting alone, and only {} are looked at",
-            super::quantity::show_duration(waits(&restart)),
-            super::quantity::show_duration(window),
-        );
-        check.problem(&key, message, "a longer `window`, a shorter `backoff_max` or fewer `crashes`");
     }
     restart
-}
-
-/// How long the restarts before the last counted crash wait, without jitter and without the time the program runs.
-fn waits(restart: &Restart) -> Duration {
-    let mut sum = Duration::ZERO;
-    let mut wait = restart.backoff;
-    for _ in 1..restart.crashes {
-        sum += wait.min(restart.backoff_max);
-        wait = wait.saturating_mul(2).min(restart.backoff_max);
-    }
-    sum
 }
