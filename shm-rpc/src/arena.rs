@@ -6,6 +6,9 @@ use std::ops::{Deref, DerefMut};
 
 use crate::layout::arena_offset;
 use crate::memory::OwnMemory;
+use crate::release::Held;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{Arc, Mutex, lock};
 use crate::{CallError, Geometry, OwnSegment};
 
@@ -95,6 +98,10 @@ pub(crate) struct Outbox {
     pub(crate) memory: OwnMemory,
     pub(crate) geometry: Geometry,
     arena: Mutex<Extents>,
+    /// Blocks that are in use.
+    lent: AtomicUsize,
+    /// Last: the memory above is unmapped when it tells.
+    _held: Held,
 }
 
 impl fmt::Debug for Outbox {
@@ -104,9 +111,10 @@ impl fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(segment: OwnSegment) -> Arc<Self> {
+    pub(crate) fn new(segment: OwnSegment, held: Held) -> Arc<Self> {
         let OwnSegment { memory, geometry } = segment;
-        Arc::new(Self { memory, geometry, arena: Mutex::new(Extents::new(geometry.arena())) })
+        let arena = Mutex::new(Extents::new(geometry.arena()));
+        Arc::new(Self { memory, geometry, arena, lent: AtomicUsize::new(0), _held: held })
     }
 
     /// A block of at least `len` bytes.
@@ -117,12 +125,20 @@ impl Outbox {
         let arena = self.geometry.arena();
         let too_large = || CallError::TooLarge { len: len as u64, limit: u64::from(arena) };
         let wanted = u32::try_from(len).ok().filter(|it| *it <= arena && arena > 0).ok_or_else(too_large)?;
-        lock(&self.arena).take(wanted).ok_or(CallError::Overloaded { retry_after: crate::RETRY_AFTER })
+        let block = lock(&self.arena).take(wanted).ok_or(CallError::Overloaded { retry_after: crate::RETRY_AFTER })?;
+        self.lent.fetch_add(1, Relaxed);
+        Ok(block)
+    }
+
+    /// Whether any part of the arena is in use.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.load(Relaxed) > 0
     }
 
     /// Takes a block back: nobody reads it any more.
     pub(crate) fn give(&self, block: Block) {
         lock(&self.arena).give(block);
+        self.lent.fetch_sub(1, Relaxed);
     }
 
     fn grow(&self, block: &mut Block, len: usize) -> bool {

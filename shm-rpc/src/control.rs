@@ -3,7 +3,8 @@
 //! Every word has one writer, the owner of the segment. What is written here is never read back: the truth lies in private
 //! memory.
 
-use crate::layout::{AT_CLOSED, AT_CLOSED_AT, AT_CPU, AT_PARKED, AT_RELEASED, AT_TAKEN_THROUGH};
+use crate::geometry::PAGE;
+use crate::layout::{AT_CLOSED, AT_CPU, AT_PARKED, AT_RELEASED, AT_TAKEN_THROUGH};
 use crate::memory::{OwnMemory, PeerMemory};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::handshake_fence;
@@ -78,17 +79,12 @@ pub(crate) fn load_taken_through(peer: &PeerMemory) -> u32 {
     peer.load(AT_TAKEN_THROUGH, Acquire) as u32
 }
 
-/// Step one of closing the peer's ring: from the next look on, its sender knows.
+/// Begins to close the peer's ring: from its next look on, its sender knows. Where the ring ends is told by a `Closed`
+/// message, in order with the answers.
 pub(crate) fn set_closed(own: &OwnMemory) {
     // [C] Before the looks at the ring that find its end; the sender looks here after its swap.
     own.swap(AT_CLOSED, 1, SeqCst);
     handshake_fence();
-}
-
-/// Step two: messages at `position` and after it will not be taken.
-pub(crate) fn set_closed_at(own: &OwnMemory, position: u32) {
-    own.store(AT_CLOSED_AT, u64::from(position), Relaxed);
-    own.store(AT_CLOSED, 2, Release);
 }
 
 /// Whether the peer has begun to close our ring. To be looked at after a publication.
@@ -96,11 +92,6 @@ pub(crate) fn set_closed_at(own: &OwnMemory, position: u32) {
 pub(crate) fn is_closed(peer: &PeerMemory) -> bool {
     // [C] After the swap that published.
     peer.load(AT_CLOSED, SeqCst) != 0
-}
-
-/// Where the peer has closed our ring, if it has finished doing so.
-pub(crate) fn closed_at(peer: &PeerMemory) -> Option<u32> {
-    (peer.load(AT_CLOSED, Acquire) == 2).then(|| peer.load(AT_CLOSED_AT, Relaxed) as u32)
 }
 
 /// The CPU that the peer said it runs on, if it has.
@@ -113,16 +104,23 @@ pub(crate) fn store_cpu(own: &OwnMemory, cpu: u32) {
     own.store(AT_CPU, u64::from(cpu) + 1, Relaxed);
 }
 
-/// Tells that the payload of the message at `position` of the peer's ring of `slots` is no longer read.
-pub(crate) fn store_released(own: &OwnMemory, slots: u32, position: u32) {
-    let at = AT_RELEASED + 4 * (position & (slots - 1)) as usize;
-    // [R] After the reads of the payload.
-    own.store_half(at, position.wrapping_add(1), Release);
+/// Where the peer tells that it no longer reads the payload with the release place `place`.
+const fn released_offset(place: u16) -> usize {
+    AT_RELEASED + 4 * place as usize
 }
 
-/// Whether the peer says that it no longer reads the payload of our message at `position`.
-pub(crate) fn is_released(peer: &PeerMemory, slots: u32, position: u32) -> bool {
-    let at = AT_RELEASED + 4 * (position & (slots - 1)) as usize;
+/// How many payloads can be unreleased at a time.
+pub(crate) const RELEASE_PLACES: u16 = ((PAGE - AT_RELEASED) / 4) as u16;
+
+/// Tells that the payload of the peer's message at `position`, which came with `place`, is no longer read.
+pub(crate) fn store_released(own: &OwnMemory, place: u16, position: u32) {
+    // [R] After the reads of the payload.
+    own.store_half(released_offset(place), position.wrapping_add(1), Release);
+}
+
+/// Whether the peer says that it no longer reads the payload of our message at `position`, sent with `place`.
+pub(crate) fn is_released(peer: &PeerMemory, place: u16, position: u32) -> bool {
+    let at = released_offset(place);
     // [R]
     let word = peer.load(at & !7, Acquire);
     (word >> (8 * (at & 4))) as u32 == position.wrapping_add(1)

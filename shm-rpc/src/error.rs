@@ -138,6 +138,12 @@ pub enum Violation {
         /// The arena's length.
         arena: u32,
     },
+    /// A place to tell a release at that does not exist.
+    #[error("release place {found} does not exist")]
+    ReleasePlace {
+        /// The place.
+        found: u16,
+    },
     /// A reply to a call that is not under way.
     #[error("a reply to call {id:#010x}, which is not under way")]
     UnknownCall {
@@ -177,6 +183,6 @@ pub enum Violation {
     #[error("an error reply with code {code} that is unknown or malformed")]
     ErrorReply {
         /// The code.
-        code: u32,
+        code: u16,
     },
 }

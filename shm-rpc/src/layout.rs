@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!      0 ┌ identity │ progress │ attention │ …   one control page: every line with one purpose
-//!   2048 ├ released: one u32 per slot of the peer's ring
+//!   2048 ├ released: 512 words of 32 bits             
 //!   4096 ├ slot 0 │ slot 1 │ …                   64 bytes each
 //!        ├ arena                                 page-aligned
 //! ```
@@ -32,11 +32,10 @@ pub(crate) const AT_TAKEN_THROUGH: usize = LINE;
 /// Attention: what a sender must look at after it has published; written only to park, to close, or when the CPU changes.
 pub(crate) const AT_PARKED: usize = 2 * LINE;
 pub(crate) const AT_CLOSED: usize = AT_PARKED + 8;
-pub(crate) const AT_CLOSED_AT: usize = AT_PARKED + 16;
-pub(crate) const AT_CPU: usize = AT_PARKED + 24;
+pub(crate) const AT_CPU: usize = AT_PARKED + 16;
 
-/// Released: word `i / 2` holds, for the message that lay in the peer's slot `i`, the low half for even and the high half
-/// for odd `i`: its position + 1, once its payload is no longer read.
+/// Released: 512 words of 32 bits, the release places. The sender of a payload picks a place that is free and names it in
+/// the message; the receiver stores the message's position + 1 there once it no longer reads the payload.
 pub(crate) const AT_RELEASED: usize = PAGE / 2;
 
 pub(crate) const AT_RING: usize = PAGE;
@@ -55,7 +54,7 @@ const _: () = {
     assert!(cfg!(target_endian = "little"), "the futex word is the low half of a 64-bit word at its own address");
     assert!(LINE == 64 && SLOT_WORDS == 8);
     assert!(AT_TAKEN_THROUGH == 64 && AT_PARKED == 128 && AT_CPU + 8 <= 192);
-    assert!(AT_RELEASED + 4 * Geometry::MAX_SLOTS as usize <= PAGE);
+    assert!(AT_RELEASED == 2048 && (PAGE - AT_RELEASED) / 4 == Geometry::MAX_SLOTS as usize);
     assert!(slot_offset(0) == 4096 && slot_offset(1) == 4160);
     assert!(arena_offset(64) == 8192 && arena_offset(8) == 8192 && arena_offset(512) == 36864);
 };

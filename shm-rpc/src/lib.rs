@@ -43,6 +43,8 @@
 #![deny(missing_docs)]
 
 mod arena;
+#[cfg(feature = "tokio")]
+mod bell;
 mod client;
 mod clock;
 mod control;
@@ -56,11 +58,14 @@ mod message;
 mod options;
 mod payload;
 mod port;
+mod release;
 mod ring;
 pub mod segment;
 mod server;
+mod spin;
 mod sync;
 mod view;
+mod wire_error;
 
 use std::time::Duration;
 
@@ -72,6 +77,9 @@ pub use geometry::{Geometry, GeometryError};
 pub use mapped::{End, OwnSegment, PeerSegment, SegmentError};
 pub use options::{CallOptions, Tags, Trace};
 pub use payload::{Encoded, Encoding, Payload, Pod, With, Writer};
+pub use release::Released;
+#[cfg(feature = "tokio")]
+pub use server::ServeError;
 pub use server::{Call, Ended, Served, Server, ServerControl};
 pub use view::{DecodeError, View};
 

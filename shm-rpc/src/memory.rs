@@ -61,10 +61,6 @@ impl OwnMemory {
         Ok(Self(map))
     }
 
-    pub(crate) fn load(&self, offset: usize, order: Ordering) -> u64 {
-        load(&self.0, offset, order)
-    }
-
     pub(crate) fn store(&self, offset: usize, value: u64, order: Ordering) {
         // SAFETY: as in `load`; the mapping is writable.
         unsafe { AtomicU64::from_ptr(word(&self.0, offset)) }.store(value, order);

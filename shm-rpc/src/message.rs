@@ -3,11 +3,12 @@
 //! ```text
 //!  word 0   sequence:32 │ kind:8 │ flags:8 │ length:16     published last, by a swap
 //!  call     method:32 │ id:32    [deadline:64]  body: 48 bytes, 40 with a deadline
-//!  reply    code:32   │ id:32                   body: 48 bytes
+//!  answer   code:16 │ release place:16 │ id:32                   body: 48 bytes
 //!  context  trace id:128 │ span id:64 │ trace flags:8 │ has trace:8 │ tags length:8 │ 0:8 │ tags: 28 bytes
 //! ```
 //! A body is the message itself, or, with the flag [`ARENA`], one word: its offset (low half) and length in the arena.
 
+use crate::control::RELEASE_PLACES;
 use crate::layout::SLOT_WORDS;
 use crate::options::{Tags, Trace};
 use crate::{CallOptions, Deadline, Violation};
@@ -86,11 +87,6 @@ pub(crate) enum SentBody {
     Arena { offset: u32, len: u32 },
 }
 
-impl SentBody {
-    #[cfg(test)]
-    pub(crate) const EMPTY: Self = Self::Inline { words: [0; BODY_WORDS], len: 0 };
-}
-
 /// Where a received body is: copied out of the slot, or in the peer's arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReceivedBody {
@@ -140,10 +136,11 @@ impl Message {
         message.with_body(body)
     }
 
-    /// A message about the call `id`, with a body: `Reply`, `Fault` or `Error`.
+    /// A message about the call `id`, with a body: `Reply`, `Fault` or `Error`. `release` is the place where the end of
+    /// its payload's use is to be told, if it has one.
     #[inline]
-    pub(crate) fn reply(kind: Kind, code: u32, id: u32, body: &SentBody) -> Self {
-        Self::new(kind, code, id).with_body(body)
+    pub(crate) fn answer(kind: Kind, code: u16, release: u16, id: u32, body: &SentBody) -> Self {
+        Self::new(kind, u32::from(code) | u32::from(release) << 16, id).with_body(body)
     }
 
     /// A message of one word: `Cancel`, `End` or `Closed`.
@@ -209,7 +206,8 @@ pub(crate) enum Response {
     /// `Reply`, `Fault` or `Error`.
     Answer {
         kind: Kind,
-        code: u32,
+        code: u16,
+        release: u16,
         id: u32,
         body: ReceivedBody,
     },
@@ -312,8 +310,12 @@ impl Raw {
     pub(crate) fn response(&self, arena: u32) -> Result<Response, Violation> {
         match self.kind()? {
             kind @ (Kind::Reply | Kind::Fault | Kind::Error) => {
-                let flags = self.flags(ARENA)?;
-                Ok(Response::Answer { kind, code: self.low(), id: self.id(), body: self.body(1, flags, arena)? })
+                let body = self.body(1, self.flags(ARENA)?, arena)?;
+                let (code, release) = (self.low() as u16, (self.low() >> 16) as u16);
+                if release >= RELEASE_PLACES {
+                    return Err(Violation::ReleasePlace { found: release });
+                }
+                Ok(Response::Answer { kind, code, release, id: self.id(), body })
             }
             Kind::Closed => self.flags(0).map(|_| Response::Closed { at: self.low() }),
             kind @ (Kind::Call | Kind::Cancel | Kind::Context | Kind::End) => {

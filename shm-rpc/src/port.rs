@@ -9,6 +9,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use crate::arena::Outbox;
 use crate::control::{FUTEX, SOCKET};
 use crate::mapped::{End, PeerSegment};
+use crate::release::Held;
 use crate::sync::Arc;
 
 /// One end of a channel, taken apart.
@@ -30,8 +31,8 @@ pub(crate) enum Heard {
 }
 
 impl Port {
-    pub(crate) fn new(end: End) -> Self {
-        Self { outbox: Outbox::new(end.own), peer: end.peer, bell: end.wake }
+    pub(crate) fn new(end: End, held: Held) -> Self {
+        Self { outbox: Outbox::new(end.own, held), peer: end.peer, bell: end.wake }
     }
 
     /// Wakes sleepers of the peer: `bits` says of which kind, `offset` is the slot that they may sleep on.
@@ -44,11 +45,6 @@ impl Port {
             // A full socket buffer is a bell that has been rung; a closed one is found out by whoever listens.
             let _ = send(self.bell.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
         }
-    }
-
-    /// Takes everything that is queued on the bell.
-    pub(crate) fn hear(&self) -> Heard {
-        hear(&self.bell)
     }
 
     /// Whether the peer's end of the bell is closed.

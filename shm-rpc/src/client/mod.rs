@@ -1,46 +1,171 @@
 //! The caller's end of a channel.
+//!
+//! Any number of threads and tasks call at once. One lock holds the books (`calls`); whoever looks at the ring takes all
+//! answers that are there and tells their owners. A waiting thread spins first; then one thread sleeps on the ring for all (the
+//! leader) and the others on themselves. Tasks have one task of their own that listens to the bell (`driver`).
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod calls;
+#[cfg(feature = "tokio")]
+mod driver;
+mod pending;
+mod reply;
+mod waiting;
 
-use serde::de::DeserializeOwned;
-use zerocopy::FromBytes;
+use crate::control::SOCKET;
+use crate::message::{BODY, BODY_WITH_DEADLINE};
+use crate::payload::Writer;
+use crate::port::Port;
+use crate::release::{Held, Released};
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Release;
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
+use crate::{CallError, CallOptions, Deadline, End, Loan, Payload, Violation};
+use calls::{Answer, Calls, Shut, Ticket, Waiter};
 
-use crate::{CallError, CallOptions, Deadline, End, Loan, Payload, View, Violation};
+pub use pending::Pending;
+pub use reply::Reply;
 
 /// The caller's end of a channel, shared by any number of threads and tasks: clones are the same end.
 #[derive(Clone, Debug)]
-pub struct Client {}
+pub struct Client {
+    shared: Arc<Shared>,
+}
 
-/// A call that has been sent and not answered yet: wait for it, or await it. Dropped before that, the callee is asked to
-/// cancel it, and its buffers stay in quarantine until the callee has answered.
+/// What all clones, pending calls and replies of an end share.
 #[derive(Debug)]
-#[must_use = "dropping it cancels the call"]
-pub struct Pending {}
+pub(crate) struct Shared {
+    port: Port,
+    calls: Mutex<Calls>,
+    /// The position of the next answer, to be looked at without the lock.
+    next_answer: AtomicU32,
+    #[cfg(feature = "tokio")]
+    driver: driver::Slot,
+    /// Last: everything above is unmapped when it tells.
+    held: Held,
+}
 
-/// The answer to a call.
-#[derive(Debug)]
-pub struct Reply {}
+/// A request that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    ticket: Ticket,
+    /// The position of the next answer at that time.
+    next_answer: u32,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Calls> {
+        lock(&self.calls)
+    }
+
+    /// Encodes and publishes a request.
+    #[inline]
+    fn send(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Sent, CallError> {
+        let room = if options.deadline.is_some() { BODY_WITH_DEADLINE } else { BODY };
+        let mut writer = Writer::new(&self.port.outbox, room);
+        payload.write(&mut writer)?;
+        let (body, mut block) = writer.finish();
+        let mut calls = self.lock();
+        let sent = calls.start(&self.port, method, options, &body, &mut block).map(|(ticket, wake)| {
+            let (next_answer, ..) = calls.next();
+            (Sent { ticket, next_answer }, wake)
+        });
+        self.unlock(calls);
+        if let Some(block) = block {
+            self.port.outbox.give(block);
+        }
+        let (sent, wake) = sent?;
+        wake.send(&self.port);
+        Ok(sent)
+    }
+
+    /// Takes what is on the ring.
+    #[inline]
+    fn drain(&self, calls: &mut Calls) {
+        calls.drain(&self.port);
+        self.next_answer.store(calls.next().0, Release);
+    }
+
+    /// Releases the lock, then wakes whoever has become due.
+    #[inline]
+    fn unlock(&self, mut calls: MutexGuard<'_, Calls>) {
+        if calls.has_due() {
+            let due = calls.take_due();
+            drop(calls);
+            due.into_iter().for_each(Waiter::wake);
+        }
+    }
+
+    fn peer_gone(&self) {
+        let mut calls = self.lock();
+        calls.peer_gone(&self.port);
+        self.next_answer.store(calls.next().0, Release);
+        self.unlock(calls);
+    }
+
+    /// The callee lied in an answer.
+    #[cold]
+    fn accuse(&self, violation: Violation) -> CallError {
+        let mut calls = self.lock();
+        let error = calls.accuse(violation);
+        self.unlock(calls);
+        error
+    }
+
+    /// Gives a call up; see [`Calls::abandon`].
+    fn abandon(&self, ticket: Ticket) -> Option<bool> {
+        let mut calls = self.lock();
+        self.drain(&mut calls);
+        let (started, wake) = calls.abandon(&self.port, ticket);
+        self.unlock(calls);
+        wake.send(&self.port);
+        started
+    }
+
+    /// Makes sure that a task that waits is told: arms the bell, or takes what is there already.
+    #[cfg(feature = "tokio")]
+    fn arm_bell(&self, calls: &mut Calls) {
+        while calls.has_tasks() && !calls.parked.is_set(SOCKET) && !calls.shut().is_some_and(Shut::is_final) {
+            if !calls.arm(&self.port, SOCKET) {
+                self.drain(calls);
+            }
+        }
+    }
+}
 
 impl Client {
     /// Takes the caller's end.
     #[must_use]
     pub fn new(end: End) -> Self {
-        drop(end);
-        Self {}
+        let held = Held::default();
+        let port = Port::new(end, held.clone());
+        let calls = Mutex::new(Calls::new(&port));
+        Self {
+            shared: Arc::new(Shared {
+                port,
+                calls,
+                next_answer: AtomicU32::new(0),
+                #[cfg(feature = "tokio")]
+                driver: driver::Slot::default(),
+                held,
+            }),
+        }
     }
+
     /// Calls `method` and waits in this thread for the answer: spinning first, then asleep.
     ///
     /// # Errors
     /// [`CallError`]; nothing was started where [`CallError::started`] says so.
     pub fn call(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Reply, CallError> {
-        self.start(method, options, payload)?.wait()
+        let sent = self.shared.send(method, options, payload)?;
+        let answer = self.shared.wait_for(sent, options.deadline)?;
+        Reply::new(&self.shared, answer)
     }
-    /// Calls `method` and awaits the answer (inside a tokio runtime with I/O and time).
+
+    /// Calls `method` and awaits the answer (inside a tokio runtime with I/O and time). Nothing is sent before the first poll.
     ///
     /// # Errors
     /// As [`Client::call`].
+    #[cfg(feature = "tokio")]
     pub async fn call_async(
         &self,
         method: u32,
@@ -49,100 +174,84 @@ impl Client {
     ) -> Result<Reply, CallError> {
         self.start(method, options, payload)?.await
     }
-    /// Sends a request and does not wait.
+
+    /// Sends a request and does not wait: the way to have several under way from one thread.
     ///
     /// # Errors
     /// If it was not sent. Nothing was started then.
     pub fn start(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Pending, CallError> {
-        let _ = (method, options, payload);
-        Err(CallError::NoService)
+        let sent = self.shared.send(method, options, payload)?;
+        Ok(Pending::new(Arc::clone(&self.shared), sent, options.deadline))
     }
-    /// A block of the own arena of `len` bytes, to be filled in place and sent as a payload.
+
+    /// A block of `len` bytes of the own arena, to be filled in place and sent as a payload.
     ///
     /// # Errors
     /// `TooLarge` if the arena could never hold it, `Overloaded` if it does not now.
     pub fn loan(&self, len: usize) -> Result<Loan, CallError> {
-        let _ = len;
-        Err(CallError::NoService)
+        Loan::new(&self.shared.port.outbox, len)
     }
-    /// Sends nothing more: later calls get `Draining`, those under way go on. See [`Client::wait_idle`].
-    pub fn close(&self) {}
+
+    /// Sends nothing more: later calls get `Draining`, those under way go on, and the callee is told that it can end when it has
+    /// answered them. See [`Client::wait_idle`].
+    pub fn close(&self) {
+        let mut calls = self.shared.lock();
+        let wake = calls.close(&self.shared.port);
+        self.shared.unlock(calls);
+        wake.send(&self.shared.port);
+    }
+
     /// Waits in this thread until no call is under way. False if the deadline came first.
     #[must_use]
     pub fn wait_idle(&self, deadline: Option<Deadline>) -> bool {
-        let _ = deadline;
-        true
+        self.shared.wait_idle(deadline)
     }
+
     /// Waits until no call is under way.
-    pub async fn idle(&self) {}
-    /// Somebody knows that the peer's process has ended: decides the fate of every call under way now.
-    pub fn peer_gone(&self) {}
-    /// Calls under way, cancelled ones that the callee still holds included.
+    ///
+    /// # Errors
+    /// `Internal` if there is no descriptor to listen with.
+    #[cfg(feature = "tokio")]
+    pub async fn idle(&self) -> Result<(), CallError> {
+        std::future::poll_fn(|cx| self.shared.poll_idle(cx)).await
+    }
+
+    /// Somebody knows that the peer's process has ended: what it answered is delivered, and the fate of every other call is
+    /// decided now. Without this it is noticed by the wake socket.
+    pub fn peer_gone(&self) {
+        self.shared.peer_gone();
+    }
+
+    /// Calls under way, given up ones that the callee still holds included.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        0
+        self.shared.lock().outstanding()
     }
-    /// Calls that have been sent and have ended, well or not.
+
+    /// Calls that were sent and have ended, well or not.
     #[must_use]
     pub fn finished(&self) -> u64 {
-        0
+        self.shared.lock().finished()
     }
-    /// Whether new calls can be sent at all: not after [`Client::close`], the callee's close, its end, or a violation.
+
+    /// Whether calls can be sent: not after [`Client::close`], the callee's close, its end, or a violation.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        false
+        self.shared.lock().shut().is_none()
     }
+
     /// What the callee wrote that no honest one writes, if it did.
     #[must_use]
     pub fn violation(&self) -> Option<Violation> {
-        None
+        match self.shared.lock().shut() {
+            Some(Shut::Violation(violation)) => Some(*violation),
+            Some(Shut::Here | Shut::ByCallee | Shut::PeerGone) | None => None,
+        }
     }
-    /// Resolves when the last clone, pending call and reply of this end is gone and both segments are unmapped.
-    pub fn released(&self) -> impl Future<Output = ()> + Send + 'static {
-        std::future::ready(())
-    }
-}
 
-impl Pending {
-    /// Waits in this thread for the answer.
-    ///
-    /// # Errors
-    /// As [`Client::call`].
-    pub fn wait(self) -> Result<Reply, CallError> {
-        Err(CallError::NoService)
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<Reply, CallError>;
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Err(CallError::NoService))
-    }
-}
-
-impl Reply {
-    /// The message, where the callee wrote it.
-    #[must_use]
-    pub fn view(&self) -> View<'_> {
-        unreachable!("no reply is made")
-    }
-    /// Whether it is the method's own typed error.
-    #[must_use]
-    pub fn is_fault(&self) -> bool {
-        false
-    }
-    /// The result as a serde value, or the method's own typed error as one.
-    ///
-    /// # Errors
-    /// `Internal` if it is no encoding of the type.
-    pub fn decode<T: DeserializeOwned, E: DeserializeOwned>(&self) -> Result<Result<T, E>, CallError> {
-        Err(CallError::NoService)
-    }
-    /// The result as a plain-old-data value.
-    ///
-    /// # Errors
-    /// `Internal` if it is not as long as the type, or a typed error.
-    pub fn pod<T: FromBytes>(&self) -> Result<T, CallError> {
-        Err(CallError::NoService)
+    /// Resolves when the last clone, pending call, reply and loan of this end is gone and both segments are unmapped. To be
+    /// asked for before the last clone is dropped.
+    pub fn released(&self) -> Released {
+        self.shared.held.released()
     }
 }

@@ -1,20 +1,50 @@
 //! The callee's end of a channel.
+//!
+//! One thread or task takes requests off the ring, in order (`intake`); it or others answer them, in any order (`replies`). The
+//! two loops around them are `thread` and `task`.
 
-use std::future::Future;
-use std::marker::PhantomData;
+mod call;
+mod control;
+mod intake;
+mod replies;
+#[cfg(feature = "tokio")]
+mod task;
+mod thread;
 
-use serde::de::DeserializeOwned;
-use zerocopy::FromBytes;
+use crate::End;
+use crate::port::Port;
+use crate::release::Held;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::{Arc, Mutex};
+use control::Stop;
+use intake::Intake;
+use replies::Replies;
 
-use crate::{CallError, CallOptions, Deadline, End, Loan, Payload, View, Violation};
+pub use call::Call;
+pub use control::ServerControl;
+#[cfg(feature = "tokio")]
+pub use task::ServeError;
 
 /// The callee's end of a channel.
 #[derive(Debug)]
-pub struct Server {}
+pub struct Server {
+    shared: Arc<Shared>,
+    intake: Intake,
+}
 
-/// What other threads and tasks can do with a [`Server`] while it serves.
-#[derive(Clone, Debug)]
-pub struct ServerControl {}
+/// What a server, its calls and its controls share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    port: Port,
+    replies: Mutex<Replies>,
+    /// Calls taken: written by the serving thread or task only.
+    taken: AtomicU64,
+    /// Calls answered: written under the lock of `replies` only.
+    answered: AtomicU64,
+    stop: Stop,
+    /// Last: everything above is unmapped when it tells.
+    held: Held,
+}
 
 /// How and why serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,135 +60,34 @@ pub struct Served {
 pub enum Ended {
     /// [`ServerControl::close`] was called, and every call from before that has been answered.
     Closed,
-    /// The caller said that it sends nothing more.
+    /// The caller sends nothing more, and every call of it has been answered.
     CallerDone,
-    /// The caller's process has ended.
+    /// The caller's process has ended. Calls that are still being executed answer nobody.
     CallerGone,
 }
-
-/// A call to be answered: by [`Call::reply`], [`Call::fault`] or [`Call::fail`], now or later, from any thread, in any
-/// order. Dropped without an answer, it answers `Internal`.
-#[derive(Debug)]
-pub struct Call<'a>(PhantomData<&'a ()>);
 
 impl Server {
     /// Takes the callee's end.
     #[must_use]
     pub fn new(end: End) -> Self {
-        drop(end);
-        Self {}
+        let held = Held::default();
+        let port = Port::new(end, held.clone());
+        let intake = Intake::new(&port);
+        let replies = Mutex::new(Replies::new(&port));
+        let shared = Shared {
+            port,
+            replies,
+            taken: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            stop: Stop::default(),
+            held,
+        };
+        Self { shared: Arc::new(shared), intake }
     }
-    /// For other threads and tasks.
+
+    /// What other threads and tasks can do with it while it serves.
     #[must_use]
     pub fn control(&self) -> ServerControl {
-        ServerControl {}
-    }
-    /// Serves in this thread until the channel ends.
-    ///
-    /// # Errors
-    /// What the caller wrote that no honest one writes.
-    pub fn serve(&mut self, handler: impl FnMut(Call<'_>)) -> Result<Served, Violation> {
-        let _ = handler;
-        Ok(Served { served: 0, ended: Ended::Closed })
-    }
-    /// Serves in this task until the channel ends. Handlers run concurrently inside the task; each is polled once at once, so
-    /// one that is ready answers without a detour. One whose call is cancelled is dropped.
-    ///
-    /// # Errors
-    /// What the caller wrote that no honest one writes.
-    pub async fn serve_async<F: Future<Output = ()> + Send>(
-        &mut self,
-        handler: impl FnMut(Call<'static>) -> F + Send,
-    ) -> Result<Served, Violation> {
-        let _ = handler;
-        Ok(Served { served: 0, ended: Ended::Closed })
-    }
-}
-
-impl ServerControl {
-    /// Closes the caller's ring: what was sent before is served, what is sent later certainly not. Serving then ends.
-    pub fn close(&self) {}
-    /// Somebody knows that the caller's process has ended: serving ends as soon as what is there is done.
-    pub fn peer_gone(&self) {}
-    /// Calls answered so far.
-    #[must_use]
-    pub fn served(&self) -> u64 {
-        0
-    }
-    /// Calls taken and not answered yet.
-    #[must_use]
-    pub fn in_flight(&self) -> u32 {
-        0
-    }
-    /// Resolves when the server, its calls and loans are gone and both segments are unmapped.
-    pub fn released(&self) -> impl Future<Output = ()> + Send + 'static {
-        std::future::ready(())
-    }
-}
-
-impl<'a> Call<'a> {
-    /// Which method.
-    #[must_use]
-    pub fn method(&self) -> u32 {
-        0
-    }
-    /// When its caller stops waiting.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Deadline> {
-        None
-    }
-    /// Deadline, trace and tags, for calls made on its behalf.
-    #[must_use]
-    pub fn options(&self) -> CallOptions {
-        CallOptions::NONE
-    }
-    /// The message, where the caller wrote it.
-    #[must_use]
-    pub fn view(&self) -> View<'_> {
-        unreachable!("no call is made")
-    }
-    /// The message as a serde value.
-    ///
-    /// # Errors
-    /// `Invalid`, to be sent back by [`Call::fail`].
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CallError> {
-        Err(CallError::NoService)
-    }
-    /// The message as a plain-old-data value.
-    ///
-    /// # Errors
-    /// `Invalid`, to be sent back by [`Call::fail`].
-    pub fn pod<T: FromBytes>(&self) -> Result<T, CallError> {
-        Err(CallError::NoService)
-    }
-    /// Whether the caller has lost interest.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        false
-    }
-    /// A block of the own arena of `len` bytes, to be filled in place and sent as the reply.
-    ///
-    /// # Errors
-    /// `TooLarge` if the arena could never hold it, `Overloaded` if it does not now.
-    pub fn loan(&self, len: usize) -> Result<Loan, CallError> {
-        let _ = len;
-        Err(CallError::NoService)
-    }
-    /// Answers with the result. If it cannot be encoded or sent, the caller gets that error instead.
-    pub fn reply(self, payload: impl Payload) {
-        let _ = payload;
-    }
-    /// Answers with the method's own typed error.
-    pub fn fault(self, payload: impl Payload) {
-        let _ = payload;
-    }
-    /// Answers with an error.
-    pub fn fail(self, error: &CallError) {
-        let _ = error;
-    }
-    /// Makes it independent of the server's borrow, so that another thread can answer it.
-    #[must_use]
-    pub fn detach(self) -> Call<'static> {
-        Call(PhantomData)
+        ServerControl::new(Arc::clone(&self.shared))
     }
 }

@@ -1,0 +1,120 @@
+//! How a thread waits for an answer: it spins a little, then sleeps, as leader on the ring or as follower on itself.
+
+use std::time::Duration;
+
+use super::{Answer, Calls, Sent, Shared, Shut, Waiter};
+use crate::CallError;
+use crate::Deadline;
+use crate::control::FUTEX;
+use crate::layout::slot_offset;
+use crate::spin::{Spin, Turn};
+use crate::sync::atomic::Ordering::Acquire;
+
+/// How long a leader sleeps before it looks whether its peer is still there. Only calls under way cost this; a futex, unlike
+/// a socket, does not tell when the process at the other end is gone.
+const LIVENESS: Duration = Duration::from_millis(50);
+
+/// The deadline came first.
+struct TimedOut;
+
+impl Shared {
+    /// Waits for the answer to a call.
+    #[inline]
+    pub(super) fn wait_for(&self, sent: Sent, deadline: Option<Deadline>) -> Result<Answer, CallError> {
+        if let Some(outcome) = self.spin_for(sent, deadline) {
+            return outcome;
+        }
+        let collect = |calls: &mut Calls| calls.collect(sent.ticket);
+        let register = |calls: &mut Calls, waiter| calls.register(sent.ticket, waiter);
+        match self.sleep_until(deadline, collect, register) {
+            Ok(outcome) => outcome,
+            Err(TimedOut) => match self.abandon(sent.ticket) {
+                Some(started) => Err(CallError::Deadline { started }),
+                // The answer came between the last look and now, and is gone: the deadline has passed anyway.
+                None => Err(CallError::Deadline { started: true }),
+            },
+        }
+    }
+
+    /// Waits until no call is under way.
+    pub(super) fn wait_idle(&self, deadline: Option<Deadline>) -> bool {
+        let is_idle = |calls: &mut Calls| (calls.outstanding() == 0).then_some(());
+        self.sleep_until(deadline, is_idle, Calls::register_idle).is_ok()
+    }
+
+    /// Looks at the ring again and again, for as long as that may pay.
+    #[inline]
+    fn spin_for(&self, sent: Sent, deadline: Option<Deadline>) -> Option<Result<Answer, CallError>> {
+        let slots = self.port.peer.geometry.slots();
+        let mut seen = sent.next_answer;
+        let mut spin = Spin::new(&self.port.outbox.memory, &self.port.peer.memory, deadline);
+        loop {
+            let next = self.next_answer.load(Acquire);
+            let word = self.port.peer.memory.load(slot_offset(next & (slots - 1)), Acquire);
+            let empty = next.wrapping_add(1).wrapping_sub(slots);
+            if next != seen || word as u32 != empty {
+                let mut calls = self.lock();
+                self.drain(&mut calls);
+                seen = calls.next().0;
+                let outcome = calls.collect(sent.ticket);
+                self.unlock(calls);
+                if outcome.is_some() {
+                    return outcome;
+                }
+            }
+            match spin.turn() {
+                Turn::Again => {}
+                Turn::Sleep => return None,
+            }
+        }
+    }
+
+    /// Sleeps until `ready` gives something. `register` says where a follower wants to be told.
+    fn sleep_until<T>(
+        &self,
+        deadline: Option<Deadline>,
+        mut ready: impl FnMut(&mut Calls) -> Option<T>,
+        mut register: impl FnMut(&mut Calls, Waiter),
+    ) -> Result<T, TimedOut> {
+        loop {
+            let mut calls = self.lock();
+            self.drain(&mut calls);
+            let found = ready(&mut calls);
+            let remaining = deadline.map(Deadline::remaining);
+            let timed_out = remaining.is_some_and(|it| it.is_zero());
+            if found.is_some() || timed_out {
+                calls.forget_thread();
+                calls.promote();
+                self.unlock(calls);
+                return found.ok_or(TimedOut);
+            }
+            if calls.has_leader {
+                register(&mut calls, Waiter::Thread(std::thread::current()));
+                self.unlock(calls);
+                remaining.map_or_else(std::thread::park, std::thread::park_timeout);
+            } else if calls.arm(&self.port, FUTEX) {
+                calls.has_leader = true;
+                let (_, offset, empty) = calls.next();
+                self.unlock(calls);
+                let timeout = remaining.map_or(LIVENESS, |it| it.min(LIVENESS));
+                self.port.peer.memory.wait(offset, empty, Some(timeout));
+                self.wake_up(empty, offset);
+            } else {
+                self.unlock(calls);
+            }
+        }
+    }
+
+    /// The leader is awake.
+    fn wake_up(&self, empty: u32, offset: usize) {
+        let mut calls = self.lock();
+        calls.has_leader = false;
+        calls.parked.clear(&self.port.outbox.memory, FUTEX);
+        // Nothing came: a timeout, a signal, or the end of the peer.
+        let nothing_came = self.port.peer.memory.load(offset, Acquire) as u32 == empty;
+        if nothing_came && !calls.shut().is_some_and(Shut::is_final) && self.port.peer_is_gone() {
+            calls.peer_gone(&self.port);
+        }
+        self.unlock(calls);
+    }
+}

@@ -1,0 +1,165 @@
+//! Taking requests off the caller's ring.
+
+use super::Shared;
+use crate::control::{self, Parked};
+use crate::message::{CallHeader, Request};
+use crate::options::{Tags, Trace};
+use crate::port::Port;
+use crate::ring::{Peek, Receiver};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::sync::lock;
+use crate::{CallError, Violation};
+
+/// The reading end of the caller's ring, and how far its closing has come.
+#[derive(Debug)]
+pub(super) struct Intake {
+    receiver: Receiver,
+    pub(super) parked: Parked,
+    /// Trace and tags of the call that must come next.
+    context: Option<(Option<Trace>, Tags)>,
+    phase: Phase,
+    /// How many calls an honest caller has under way at most.
+    credits: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// `closed` is set; at most so many messages are still looked at. An honest caller sends far fewer.
+    Closing {
+        left: u32,
+    },
+    /// The caller has been told where its ring ends.
+    Closed,
+    /// The caller has sent its `End`.
+    CallerDone,
+}
+
+/// What the ring had.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A call to be executed.
+    Call(CallHeader, (Option<Trace>, Tags)),
+    /// Nothing now.
+    Empty,
+    /// Nothing any more: the ring is closed, by either side.
+    Over,
+}
+
+impl Intake {
+    pub(super) fn new(port: &Port) -> Self {
+        let (caller, callee) = (port.peer.geometry.slots(), port.outbox.geometry.slots());
+        Self {
+            receiver: Receiver::new(caller),
+            parked: Parked::default(),
+            context: None,
+            phase: Phase::Open,
+            credits: caller.min(callee - 1),
+        }
+    }
+
+    /// Whether the caller has said that it is done.
+    pub(super) fn caller_is_done(&self) -> bool {
+        self.phase == Phase::CallerDone
+    }
+
+    /// The slot that the next request will be in, and its sequence until then.
+    pub(super) const fn next_slot(&self) -> (usize, u32) {
+        (self.receiver.offset(), self.receiver.previous())
+    }
+
+    /// The next call. Everything else on the ring is dealt with here.
+    #[inline]
+    pub(super) fn next(&mut self, shared: &Shared) -> Result<Next, Violation> {
+        loop {
+            match self.phase {
+                Phase::Open if shared.stop.close_wanted() => {
+                    control::set_closed(&shared.port.outbox.memory);
+                    self.phase = Phase::Closing { left: shared.port.peer.geometry.slots() };
+                }
+                Phase::Open => {}
+                Phase::Closing { left: 0 } => {
+                    self.finish_close(shared);
+                    return Ok(Next::Over);
+                }
+                Phase::Closing { left } => self.phase = Phase::Closing { left: left - 1 },
+                Phase::Closed | Phase::CallerDone => return Ok(Next::Over),
+            }
+            let Some(raw) = self.receiver.take(&shared.port.peer.memory)? else {
+                if let Phase::Closing { .. } = self.phase {
+                    self.finish_close(shared);
+                    return Ok(Next::Over);
+                }
+                return Ok(Next::Empty);
+            };
+            // Before anything is executed: after our death the caller knows by this what was never started.
+            control::store_taken_through(&shared.port.outbox.memory, self.receiver.position());
+            if let Some(header) = self.admit(shared, raw.request(shared.port.peer.geometry.arena())?)? {
+                let context = self.context.take().unwrap_or_default();
+                return Ok(Next::Call(header, context));
+            }
+        }
+    }
+
+    /// The first empty slot after `closed` was set is where the ring ends.
+    fn finish_close(&mut self, shared: &Shared) {
+        let at = self.receiver.position();
+        shared.announce_close(at);
+        self.phase = Phase::Closed;
+    }
+
+    #[inline]
+    fn admit(&mut self, shared: &Shared, request: Request) -> Result<Option<CallHeader>, Violation> {
+        match request {
+            Request::Call(header) => {
+                if header.has_context != self.context.is_some() {
+                    return Err(Violation::Context);
+                }
+                let taken = shared.taken.load(Relaxed) + 1;
+                shared.taken.store(taken, Relaxed);
+                if taken.saturating_sub(shared.answered.load(Acquire)) > u64::from(self.credits) {
+                    return Err(Violation::TooMany { limit: self.credits });
+                }
+                if header.deadline.is_some_and(crate::Deadline::has_passed) {
+                    self.context = None;
+                    shared.fail(header.id, &CallError::Deadline { started: false });
+                    return Ok(None);
+                }
+                Ok(Some(header))
+            }
+            Request::Context { trace, tags } if self.context.is_none() => {
+                self.context = Some((trace, tags));
+                Ok(None)
+            }
+            Request::Context { .. } => Err(Violation::Context),
+            Request::Cancel { .. } | Request::End if self.context.is_some() => Err(Violation::Context),
+            Request::Cancel { id } => {
+                if let Some(interest) = lock(&shared.replies).cancel(id) {
+                    interest.lose();
+                }
+                Ok(None)
+            }
+            Request::End => {
+                self.phase = Phase::CallerDone;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether nothing has come since a sleep was armed.
+    #[cfg(feature = "tokio")]
+    pub(super) fn is_empty(&self, shared: &Shared) -> Result<bool, Violation> {
+        Ok(self.receiver.peek_seqcst(&shared.port.peer.memory)? == Peek::Empty)
+    }
+
+    /// Arms a kind of sleep. False: a request has come meanwhile, and nothing is armed.
+    pub(super) fn arm(&mut self, shared: &Shared, bit: u64) -> Result<bool, Violation> {
+        self.parked.set(&shared.port.outbox.memory, bit);
+        let peek = self.receiver.peek_seqcst(&shared.port.peer.memory);
+        if peek == Ok(Peek::Empty) {
+            return Ok(true);
+        }
+        self.parked.clear(&shared.port.outbox.memory, bit);
+        peek.map(|_| false)
+    }
+}

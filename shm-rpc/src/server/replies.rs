@@ -1,0 +1,171 @@
+//! The answering side: whoever has a call publishes its answer here, under one lock.
+
+use std::collections::HashMap;
+
+use super::Shared;
+use super::call::Interest;
+use crate::arena::Block;
+use crate::control::{self, RELEASE_PLACES, Woken};
+use crate::message::{BODY, Kind, Message, SentBody};
+use crate::payload::Writer;
+use crate::port::Port;
+use crate::ring::Sender;
+use crate::sync::atomic::Ordering::{Relaxed, Release};
+use crate::sync::{Arc, lock};
+use crate::wire_error::{self, Detail};
+use crate::{CallError, Payload, RETRY_AFTER};
+
+/// A payload that the caller may still be reading.
+#[derive(Debug)]
+struct Lent {
+    place: u16,
+    position: u32,
+    block: Block,
+}
+
+/// The books of the answering side.
+#[derive(Debug)]
+pub(super) struct Replies {
+    sender: Sender,
+    woken: Woken,
+    lent: Vec<Lent>,
+    /// Release places that no payload uses, the one used last on top.
+    places: Vec<u16>,
+    /// Calls that can be cancelled while they run.
+    interests: HashMap<u32, Arc<Interest>>,
+}
+
+/// The release place of an answer that has no payload.
+const NO_PLACE: u16 = 0;
+
+impl Replies {
+    pub(super) fn new(port: &Port) -> Self {
+        Self {
+            sender: Sender::new(port.outbox.geometry.slots()),
+            woken: Woken::default(),
+            lent: Vec::new(),
+            places: (0..RELEASE_PLACES).rev().collect(),
+            interests: HashMap::new(),
+        }
+    }
+
+    /// Takes back the payloads that the caller no longer reads.
+    fn reclaim(&mut self, port: &Port) {
+        let mut index = 0;
+        while let Some(lent) = self.lent.get(index) {
+            if control::is_released(&port.peer.memory, lent.place, lent.position) {
+                let lent = self.lent.swap_remove(index);
+                self.places.push(lent.place);
+                port.outbox.give(lent.block);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Publishes a message to the caller. There is always a slot for it: the caller has no more calls under way than the ring
+    /// has slots less one. A caller that breaks this rule loses answers of its own.
+    #[inline]
+    fn publish(&mut self, port: &Port, message: &Message) -> (u32, u64, usize) {
+        let position = self.sender.position();
+        self.sender.note_taken(position);
+        self.sender.publish(&port.outbox.memory, message);
+        (position, self.woken.look(&port.peer.memory), self.sender.offset_of(position))
+    }
+
+    pub(super) fn watch(&mut self, id: u32, interest: &Arc<Interest>) {
+        self.interests.insert(id, Arc::clone(interest));
+    }
+
+    pub(super) fn cancel(&mut self, id: u32) -> Option<Arc<Interest>> {
+        self.interests.remove(&id)
+    }
+}
+
+impl Shared {
+    /// Answers a call with a payload, or, if that cannot be sent, with the reason.
+    #[inline]
+    pub(super) fn answer(&self, kind: Kind, id: u32, payload: impl Payload) {
+        self.reclaim();
+        let mut writer = Writer::new(&self.port.outbox, BODY);
+        match payload.write(&mut writer) {
+            Ok(()) => {
+                let (body, block) = writer.finish();
+                self.send(kind, 0, id, &body, block);
+            }
+            Err(error) => self.fail(id, &error),
+        }
+    }
+
+    /// Answers a call with an error.
+    #[cold]
+    pub(super) fn fail(&self, id: u32, error: &CallError) {
+        let (code, detail) = wire_error::encode(error);
+        let mut writer = Writer::new(&self.port.outbox, BODY);
+        let written = match detail {
+            Detail::None => Ok(()),
+            Detail::Numbers(numbers) => numbers.iter().try_for_each(|it| writer.put(&it.to_le_bytes())),
+            Detail::Text(text) => writer.put(text.as_bytes()).or_else(|_| {
+                // No room in the arena: the beginning must do.
+                writer.put(&text.as_bytes()[..BODY])
+            }),
+        };
+        debug_assert!(written.is_ok(), "numbers and shortened texts fit into a slot");
+        let (body, block) = writer.finish();
+        self.send(Kind::Error, code, id, &body, block);
+    }
+
+    #[inline]
+    fn send(&self, kind: Kind, code: u16, id: u32, body: &SentBody, block: Option<Block>) {
+        let mut replies = lock(&self.replies);
+        let place = match &block {
+            None => NO_PLACE,
+            Some(_) => match replies.places.pop() {
+                Some(place) => place,
+                None => {
+                    drop(replies);
+                    block.into_iter().for_each(|it| self.port.outbox.give(it));
+                    return self.fail(id, &CallError::Overloaded { retry_after: RETRY_AFTER });
+                }
+            },
+        };
+        let (position, bits, offset) = replies.publish(&self.port, &Message::answer(kind, code, place, id, body));
+        if let Some(block) = block {
+            replies.lent.push(Lent { place, position, block });
+        }
+        if !replies.interests.is_empty() {
+            replies.interests.remove(&id);
+        }
+        self.answered.store(self.answered.load(Relaxed) + 1, Release);
+        drop(replies);
+        if bits != 0 {
+            self.port.wake(bits, offset);
+        }
+        self.stop.answered();
+    }
+
+    /// Tells the caller where its ring was closed.
+    pub(super) fn announce_close(&self, at: u32) {
+        let mut replies = lock(&self.replies);
+        let (_, bits, offset) = replies.publish(&self.port, &Message::short(Kind::Closed, at, 0));
+        drop(replies);
+        if bits != 0 {
+            self.port.wake(bits, offset);
+        }
+    }
+
+    /// Takes back what the caller no longer reads.
+    #[inline]
+    pub(super) fn reclaim(&self) {
+        if self.port.outbox.is_lent() {
+            lock(&self.replies).reclaim(&self.port);
+        }
+    }
+
+    /// Calls taken and not answered.
+    pub(super) fn in_flight(&self) -> u64 {
+        // Answers first: a call is taken before it is answered, so the difference is never negative.
+        let answered = self.answered.load(std::sync::atomic::Ordering::Acquire);
+        self.taken.load(Relaxed).saturating_sub(answered)
+    }
+}

@@ -1,0 +1,79 @@
+//! Serving in a plain thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::intake::Next;
+use super::{Call, Ended, Served, Server};
+use crate::Violation;
+use crate::control::FUTEX;
+use crate::spin::{Spin, Turn};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+
+impl Server {
+    /// Serves in this thread until the channel ends. A call that `handler` answers before it returns costs no share in the
+    /// server; one that shall be answered later is [detached](Call::detach). A handler that panics has answered `Internal`.
+    ///
+    /// # Errors
+    /// What the caller wrote that no honest one writes.
+    pub fn serve(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Served, Violation> {
+        loop {
+            match self.intake.next(&self.shared)? {
+                Next::Call(header, context) => {
+                    let call = Call::new(&self.shared, header, context);
+                    // The panic hook has reported it, and the call has answered as it was dropped.
+                    let _ = catch_unwind(AssertUnwindSafe(|| handler(call)));
+                }
+                Next::Over => return Ok(self.drained()),
+                Next::Empty if self.shared.stop.is_gone() => return Ok(self.ended(Ended::CallerGone)),
+                Next::Empty => self.wait()?,
+            }
+        }
+    }
+
+    /// Waits for a request, or for a wish to end.
+    fn wait(&mut self) -> Result<(), Violation> {
+        let port = &self.shared.port;
+        let (offset, empty) = self.intake.next_slot();
+        let mut spin = Spin::new(&port.outbox.memory, &port.peer.memory, None);
+        loop {
+            if port.peer.memory.load(offset, Acquire) as u32 != empty || self.shared.stop.is_wanted() {
+                return Ok(());
+            }
+            match spin.turn() {
+                Turn::Again => {}
+                Turn::Sleep => break,
+            }
+        }
+        if self.intake.arm(&self.shared, FUTEX)? {
+            self.shared.stop.falls_asleep(offset);
+            if !self.shared.stop.is_wanted() {
+                self.shared.port.peer.memory.wait(offset, empty, None);
+            }
+            self.shared.stop.wakes_up();
+            self.intake.parked.clear(&self.shared.port.outbox.memory, FUTEX);
+        }
+        Ok(())
+    }
+
+    /// Waits until every call that was taken is answered, by whichever thread has it.
+    fn drained(&self) -> Served {
+        let shared = &self.shared;
+        shared.stop.begin_drain();
+        shared.stop.wait_drained(|| shared.in_flight() == 0 || shared.stop.is_gone());
+        self.ended(self.why_over())
+    }
+
+    pub(super) fn why_over(&self) -> Ended {
+        if self.shared.in_flight() > 0 {
+            Ended::CallerGone
+        } else if self.intake.caller_is_done() {
+            Ended::CallerDone
+        } else {
+            Ended::Closed
+        }
+    }
+
+    pub(super) fn ended(&self, ended: Ended) -> Served {
+        Served { served: self.shared.answered.load(Relaxed), ended }
+    }
+}
