@@ -14,5 +14,6 @@ pub mod lifecycle;
 pub mod logs;
 pub mod manifest;
 pub mod package;
+pub mod resource;
 pub mod spawn;
 pub mod store;

@@ -1,8 +1,18 @@
 //! The state on disk: one redb file with desired state, installed versions, worker records and the journal of operations.
+//!
+//! ```text
+//!   Action::Persist ──▶ StoreWriter ──channel──▶ thread "store" ── Store::commit ── fsync ──▶ Event::Persisted
+//! ```
 
+mod disk;
+mod error;
 mod record;
+mod writer;
 
+pub use disk::Store;
+pub use error::StoreError;
 pub use record::{
     Change, EndKind, EndRecord, MetaRecord, ModuleRecord, OccupantRecord, OperationRecord, Records, VersionRecord,
     WorkerRecord,
 };
+pub use writer::StoreWriter;
