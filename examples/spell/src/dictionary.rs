@@ -37,20 +37,30 @@ impl<D: AsRef<[u8]>> Dictionary<D> {
         if wanted.chars().count() > WORD_MOST {
             return Vec::new();
         }
-        let mut found = self.within(&wanted, 1);
-        if found.len() < most && wanted.chars().count() > 3 {
-            found.extend(self.within(&wanted, 2));
+        let mut found = self.swapped(&wanted);
+        for distance in [1, 2] {
+            if found.len() < most {
+                let mut more = self.within(&wanted, distance);
+                more.retain(|it| !found.contains(it));
+                more.sort_by_key(|it| (likeness(it, &wanted), it.clone()));
+                found.extend(more);
+            }
         }
-        // Nearer first; then what begins alike, shares most letters (a swap of two neighbours is a likely slip), is of the same length.
-        let rank = |it: &String| {
-            let prefix = it.chars().zip(wanted.chars()).take_while(|(a, b)| a == b).count();
-            let length = it.chars().count().abs_diff(wanted.chars().count());
-            (Reverse(shared(it, &wanted)), length, Reverse(prefix))
-        };
-        found.sort_by_key(|it| (rank(it), it.clone()));
-        found.dedup();
         found.truncate(most);
         found
+    }
+
+    /// Words in which two neighbours have changed places: the likeliest slip.
+    fn swapped(&self, word: &str) -> Vec<String> {
+        let letters: Vec<char> = word.chars().collect();
+        let swap = |at: usize| {
+            let mut letters = letters.clone();
+            letters.swap(at, at + 1);
+            letters.into_iter().collect::<String>()
+        };
+        // People rarely get the first letter wrong.
+        let places = (0..letters.len().saturating_sub(1)).rev().filter(|at| letters[*at] != letters[at + 1]);
+        places.map(swap).filter(|it| self.words.contains(it)).collect()
     }
 
     fn within(&self, word: &str, distance: u32) -> Vec<String> {
@@ -69,6 +79,13 @@ fn plain(word: &str) -> String {
     word.trim_matches('\'').replace('’', "'").to_lowercase()
 }
 
+/// Less is likelier: sharing many letters, of the same length, beginning alike.
+fn likeness(word: &str, wanted: &str) -> (Reverse<usize>, usize, Reverse<usize>) {
+    let prefix = word.chars().zip(wanted.chars()).take_while(|(a, b)| a == b).count();
+    let length = word.chars().count().abs_diff(wanted.chars().count());
+    (Reverse(shared(word, wanted)), length, Reverse(prefix))
+}
+
 /// How many letters two words have in common, each letter counted as often as both have it.
 fn shared(a: &str, b: &str) -> usize {
     let mut left: Vec<char> = b.chars().collect();
@@ -80,7 +97,7 @@ mod tests {
     use super::*;
 
     fn dictionary() -> Dictionary<Vec<u8>> {
-        let words = ["a", "don't", "receive", "relieve", "server", "sever", "the", "ten", "tech", "worker", "zebra"];
+        let words = ["a", "don't", "receive", "relieve", "server", "sever", "tech", "ten", "the", "worker", "zebra"];
         Dictionary::new(Set::from_iter(words).unwrap().into_fst().into_inner()).unwrap()
     }
 
