@@ -15,5 +15,6 @@ pub mod logs;
 pub mod manifest;
 pub mod package;
 pub mod resource;
+pub mod scaffold;
 pub mod spawn;
 pub mod store;

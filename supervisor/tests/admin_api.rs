@@ -372,6 +372,7 @@ fn the_document_lists_every_route() {
             "GET /v1/snapshot",
             "POST /v1/call/{service}/{method}",
             "POST /v1/operations",
+            "POST /v1/packages",
         ]
     );
     assert_references(&document, &document);

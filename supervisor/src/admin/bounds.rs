@@ -32,6 +32,9 @@ pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The longest deadline of a call.
 pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
+/// Packages that may arrive at the same time: each has a thread that unpacks it.
+pub const UPLOADS: usize = 4;
+
 /// The longest silence in the middle of a package.
 pub const UPLOAD_SILENCE: Duration = Duration::from_secs(30);
 

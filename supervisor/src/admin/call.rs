@@ -164,7 +164,7 @@ async fn forward(
     if status.is_success() {
         return Ok(json(status, body));
     }
-    Err(refused(status, &body))
+    Err(refused(&format!("{service}.{method}"), status, &body))
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response {
@@ -173,20 +173,43 @@ fn json(status: StatusCode, body: Bytes) -> Response {
     response
 }
 
+/// What the base says when it cannot give a worker's answer.
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    error: String,
+    message: String,
+}
+
 /// The base's refusal in the API's form.
-fn refused(status: StatusCode, body: &[u8]) -> ApiError {
-    let text = String::from_utf8_lossy(body);
-    let message = text.trim();
-    let (code, blame) = match status.as_u16() {
-        400 => (ErrorCode::Invalid, Blame::Caller),
-        403 => (ErrorCode::Denied, Blame::Caller),
-        404 => (ErrorCode::NotFound, Blame::Caller),
-        413 => (ErrorCode::TooLarge, Blame::Caller),
-        429 => (ErrorCode::Quota, Blame::Caller),
-        503 => (ErrorCode::Unavailable, Blame::Host),
-        504 => (ErrorCode::Deadline, Blame::Module),
-        _ => (ErrorCode::Failed, Blame::Module),
+fn refused(target: &str, status: StatusCode, body: &[u8]) -> ApiError {
+    let said = serde_json::from_slice::<Refusal>(body)
+        .unwrap_or_else(|_| Refusal { error: String::new(), message: format!("the base answered {status}") });
+    let (code, blame, remedy) = match said.error.as_str() {
+        "invalid" => (ErrorCode::Invalid, Blame::Caller, None),
+        "no-service" => {
+            let remedy = "`mortise status` lists the services that are published.";
+            (ErrorCode::NotFound, Blame::Caller, Some(remedy))
+        }
+        "denied" => (ErrorCode::Denied, Blame::Caller, None),
+        "too-large" => (ErrorCode::TooLarge, Blame::Caller, None),
+        "not-started" | "draining" | "overloaded" => {
+            (ErrorCode::Unavailable, Blame::Host, Some("Nothing was started: call again."))
+        }
+        "deadline" => {
+            (ErrorCode::Deadline, Blame::Module, Some("It may have been executed. Give it longer with --timeout."))
+        }
+        "maybe-executed" => (ErrorCode::Failed, Blame::Module, Some("`mortise events` says why the worker ended.")),
+        "module" => (ErrorCode::Failed, Blame::Module, None),
+        _ => match status.as_u16() {
+            404 => (ErrorCode::NotFound, Blame::Caller, None),
+            503 => (ErrorCode::Unavailable, Blame::Host, None),
+            504 => (ErrorCode::Deadline, Blame::Module, None),
+            _ => (ErrorCode::Failed, Blame::Host, Some("`mortise logs base` shows what the base says.")),
+        },
     };
-    let message = if message.is_empty() { format!("the base answered {status}") } else { message.to_owned() };
-    ApiError::new(code, blame, message)
+    let error = ApiError::new(code, blame, format!("{target}: {}", said.message));
+    match remedy {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
+    }
 }

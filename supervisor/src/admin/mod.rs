@@ -16,6 +16,7 @@ mod host;
 mod metrics;
 mod modules;
 mod operations;
+mod packages;
 mod routes;
 mod serve;
 mod streams;
@@ -27,16 +28,19 @@ pub use serve::serve;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{RwLock, Semaphore, watch};
 
 use crate::doctor::Places;
 use crate::engine::EngineHandle;
+use crate::package::PackageStore;
 
 /// What the admin API stands on.
 #[derive(Clone, Debug)]
 pub struct AdminApi {
     /// The engine.
     pub handle: EngineHandle,
+    /// The packages of this host.
+    pub packages: Arc<PackageStore>,
     /// Where `GET /v1/doctor` looks.
     pub doctor: Places,
     /// What [`host::probe`](crate::host::probe) found when the supervisor started.
@@ -47,8 +51,19 @@ pub struct AdminApi {
 #[derive(Clone, Debug)]
 struct Shared {
     api: Arc<AdminApi>,
+    /// Places for packages that arrive.
+    uploads: Arc<Semaphore>,
+    /// Read while a package is on its way from the store into the engine's register, written to remove one that did not get there.
+    arriving: Arc<RwLock<()>>,
     /// Turns true when the server stops: streams end then.
     stopping: watch::Receiver<bool>,
+}
+
+impl Shared {
+    fn new(api: AdminApi, stopping: watch::Receiver<bool>) -> Self {
+        let uploads = Arc::new(Semaphore::new(bounds::UPLOADS));
+        Self { api: Arc::new(api), uploads, arriving: Arc::default(), stopping }
+    }
 }
 
 /// Returns when the server is to stop (or is gone).

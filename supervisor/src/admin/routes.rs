@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{invalid, not_found};
-use super::{Caller, Shared, bounds, call, host, metrics, modules, operations, streams};
+use super::{Caller, Shared, bounds, call, host, metrics, modules, operations, packages, streams};
 use crate::api::{ApiError, Blame, ErrorCode};
 
 /// The frame of the document; the routes fill it.
@@ -46,6 +46,7 @@ fn documented() -> OpenApiRouter<Shared> {
     // These keep time by themselves.
     let own_time = OpenApiRouter::new()
         .routes(routes!(operations::one))
+        .routes(routes!(packages::receive))
         .routes(routes!(streams::events))
         .routes(routes!(streams::logs))
         .routes(routes!(call::call));

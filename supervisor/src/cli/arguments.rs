@@ -19,10 +19,10 @@ Exit codes:
    1  the operation was carried out and failed
    2  the command line is wrong
    3  no supervisor answers on the socket
-   4  the request is wrong            8  the package is refused
-   5  no such module, service, …      9  too large, or a quota is used up
-   6  it collides with what is there  10  the host cannot do it now
-   7  not permitted                   11  not done in time
+   4  the request is wrong              8  the package is refused
+   5  no such module, service, …        9  too large, or a quota is used up
+   6  it collides with what is there   10  the host cannot do it now
+   7  not permitted                    11  not done in time
   70  a defect of Mortise";
 
 /// Run modules, let them call each other, replace them while they work.
@@ -42,10 +42,17 @@ pub struct Arguments {
 #[command(next_help_heading = "Options of all commands")]
 pub struct Global {
     /// The supervisor's admin socket.
-    #[arg(long, global = true, env = "MORTISE_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, env = "MORTISE_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: PathBuf,
     /// Whose modules.
-    #[arg(long, global = true, env = "MORTISE_TENANT", default_value = "default", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "MORTISE_TENANT",
+        hide_env_values = true,
+        default_value = "default",
+        value_name = "NAME"
+    )]
     pub tenant: TenantName,
     /// Print JSON for programs; streams print one object a line.
     #[arg(long, global = true)]

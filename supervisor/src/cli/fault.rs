@@ -95,7 +95,9 @@ impl Fault {
     pub fn show(&self, paint: Paint) -> String {
         let ApiError { blame, message, remedy, .. } = &self.error;
         let lines = |text: &str| text.lines().map(visible).collect::<Vec<_>>().join("\n");
-        let mut shown = format!("{} {}\n", paint.bad("error:"), lines(message));
+        // A report of several errors names each by itself.
+        let title = if message.starts_with("error:") { String::new() } else { paint.bad("error:") + " " };
+        let mut shown = format!("{title}{}\n", lines(message));
         shown += &format!("{} {}\n", paint.dim("fault:"), whose(*blame));
         if let Some(remedy) = remedy {
             shown += &format!("{} {}\n", paint.good("remedy:"), lines(remedy));

@@ -90,7 +90,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
     let tenant = session.tenant.clone();
     match command {
         Command::New(new) => packages::new(session, &new),
-        Command::Check { path } => packages::check(session, &path),
+        Command::Check { path } => packages::check(session, &path, Paint::for_stderr(global.color)),
         Command::Schema => session.screen.json(&manifest::json_schema()),
         Command::Pack { dir, output } => packages::pack(session, &dir, output.as_deref()).await,
         Command::Install { path } => packages::install(session, &path).await,

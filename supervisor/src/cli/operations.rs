@@ -52,7 +52,7 @@ async fn submit(session: &Session, request: Request) -> Result<Operation, Fault>
 }
 
 /// The operation when it has ended. A supervisor that restarts meanwhile is waited for: operations outlive it.
-async fn ended(session: &Session, mut operation: Operation) -> Result<Operation, Fault> {
+pub async fn ended(session: &Session, mut operation: Operation) -> Result<Operation, Fault> {
     let deadline = Instant::now() + session.timeout;
     let spinner = progress::spinner(describe(&operation));
     while operation.state == OperationState::Running {

@@ -45,6 +45,11 @@ impl Paint {
         Self::new(when, io::stderr().is_terminal())
     }
 
+    /// Whether there is colour.
+    pub const fn is_coloured(self) -> bool {
+        self.0
+    }
+
     fn with(self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }

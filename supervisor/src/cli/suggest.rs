@@ -21,7 +21,7 @@ mod tests {
     #[test]
     fn a_typo_finds_its_name_and_another_word_finds_none() {
         let known = ["spell", "markdown", "site", "legacy"];
-        for (typed, meant) in [("spel", "spell"), ("markdwon", "markdown"), ("sight", "site"), ("legcay", "legacy")] {
+        for (typed, meant) in [("spel", "spell"), ("markdwon", "markdown"), ("sitte", "site"), ("legcay", "legacy")] {
             assert_eq!(closest(typed, known), Some(meant), "{typed}");
         }
         assert_eq!(closest("postgres", known), None);

@@ -21,6 +21,7 @@ use mortise_supervisor::doctor::Places;
 use mortise_supervisor::engine::{EngineHandle, EventLog, Published, Submission};
 use mortise_supervisor::host;
 use mortise_supervisor::logs::LogStore;
+use mortise_supervisor::package::PackageStore;
 use semver::Version;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
@@ -31,6 +32,7 @@ pub struct Fake {
     pub socket: PathBuf,
     pub handle: EngineHandle,
     published: Arc<Published>,
+    pub packages: Arc<PackageStore>,
     stop: Option<oneshot::Sender<()>>,
     served: Option<tokio::task::JoinHandle<()>>,
     runtime: Runtime,
@@ -72,7 +74,8 @@ impl Fake {
         let handle = EngineHandle::new(submissions, Arc::clone(&published));
         runtime.spawn(engine(received, Arc::clone(&published)));
         let socket = folder.path().join("admin.sock");
-        let mut fake = Self { socket, handle, published, stop: None, served: None, runtime, folder };
+        let packages = Arc::new(PackageStore::open(&folder.path().join("packages")).unwrap());
+        let mut fake = Self { socket, handle, published, packages, stop: None, served: None, runtime, folder };
         fake.serve();
         fake.event("the supervisor has started", None);
         fake.event("spell is ready", Some("spell"));
@@ -88,6 +91,7 @@ impl Fake {
         let (stop, stopped) = oneshot::channel();
         let api = AdminApi {
             handle: self.handle.clone(),
+            packages: Arc::clone(&self.packages),
             doctor: Places { state: self.folder.path().join("state"), run: "/run/mortise".into(), listen: vec![] },
             promises: Arc::new(host::Report { findings: vec![] }),
         };
