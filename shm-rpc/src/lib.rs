@@ -51,6 +51,9 @@ mod control;
 mod error;
 mod futex;
 mod geometry;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod hostile;
 mod layout;
 mod mapped;
 mod memory;

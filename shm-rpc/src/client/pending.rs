@@ -30,6 +30,21 @@ impl Pending {
         }
     }
 
+    /// The outcome if it is there, or the call as it was.
+    ///
+    /// # Errors
+    /// The call itself, while it is not answered. The inner error is that of [`Pending::wait`].
+    pub fn try_wait(mut self) -> Result<Result<Reply, CallError>, Self> {
+        let Some(sent) = self.sent else { return Err(self) };
+        let mut calls = self.shared.lock();
+        self.shared.drain(&mut calls);
+        let outcome = calls.collect(sent.ticket);
+        self.shared.unlock(calls);
+        let Some(outcome) = outcome else { return Err(self) };
+        self.sent = None;
+        Ok(outcome.and_then(|answer| Reply::new(&self.shared, answer)))
+    }
+
     /// Waits in this thread for the answer.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ impl<'a> Call<'a> {
         Loan::new(&self.shared().port.outbox, len)
     }
 
-    /// Answers with the result. If it cannot be encoded or does not fit, the caller gets that error instead.
+    /// Answers with the result. If it cannot be encoded or does not fit now, the caller gets `Internal` instead.
     #[inline]
     pub fn reply(mut self, payload: impl Payload) {
         self.is_answered = true;

@@ -75,7 +75,7 @@ impl Intake {
             match self.phase {
                 Phase::Open if shared.stop.close_wanted() => {
                     control::set_closed(&shared.port.outbox.memory);
-                    self.phase = Phase::Closing { left: shared.port.peer.geometry.slots() };
+                    self.phase = Phase::Closing { left: shared.port.peer.geometry.slots() - 1 };
                 }
                 Phase::Open => {}
                 Phase::Closing { left: 0 } => {

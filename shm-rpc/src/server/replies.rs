@@ -13,7 +13,7 @@ use crate::ring::Sender;
 use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::sync::{Arc, lock};
 use crate::wire_error::{self, Detail};
-use crate::{CallError, Payload, RETRY_AFTER};
+use crate::{CallError, Payload};
 
 /// A payload that the caller may still be reading.
 #[derive(Debug)]
@@ -93,7 +93,8 @@ impl Shared {
                 let (body, block) = writer.finish();
                 self.send(kind, 0, id, &body, block);
             }
-            Err(error) => self.fail(id, &error),
+            // Whatever it was, the handler has run: no error that permits a retry may be sent now.
+            Err(error) => self.fail(id, &CallError::Internal(format!("the answer cannot be sent: {error}"))),
         }
     }
 
@@ -125,7 +126,8 @@ impl Shared {
                 None => {
                     drop(replies);
                     block.into_iter().for_each(|it| self.port.outbox.give(it));
-                    return self.fail(id, &CallError::Overloaded { retry_after: RETRY_AFTER });
+                    let reason = "the answer cannot be sent: the caller holds too many payloads";
+                    return self.fail(id, &CallError::Internal(reason.into()));
                 }
             },
         };

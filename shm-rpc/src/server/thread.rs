@@ -9,6 +9,15 @@ use crate::control::FUTEX;
 use crate::spin::{Spin, Turn};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 
+/// What the ring has after everything that was there has been served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing now.
+    Empty,
+    /// Nothing any more.
+    Over,
+}
+
 impl Server {
     /// Serves in this thread until the channel ends. A call that `handler` answers before it returns costs no share in the
     /// server; one that shall be answered later is [detached](Call::detach). A handler that panics has answered `Internal`.
@@ -17,15 +26,26 @@ impl Server {
     /// What the caller wrote that no honest one writes.
     pub fn serve(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Served, Violation> {
         loop {
+            match self.take_now(&mut handler)? {
+                Left::Over => return Ok(self.drained()),
+                Left::Empty if self.shared.stop.is_gone() => return Ok(self.ended(Ended::CallerGone)),
+                Left::Empty => self.wait()?,
+            }
+        }
+    }
+
+    /// Serves what is there now, without waiting.
+    #[inline]
+    pub(crate) fn take_now(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Left, Violation> {
+        loop {
             match self.intake.next(&self.shared)? {
                 Next::Call(header, context) => {
                     let call = Call::new(&self.shared, header, context);
                     // The panic hook has reported it, and the call has answered as it was dropped.
                     let _ = catch_unwind(AssertUnwindSafe(|| handler(call)));
                 }
-                Next::Over => return Ok(self.drained()),
-                Next::Empty if self.shared.stop.is_gone() => return Ok(self.ended(Ended::CallerGone)),
-                Next::Empty => self.wait()?,
+                Next::Over => return Ok(Left::Over),
+                Next::Empty => return Ok(Left::Empty),
             }
         }
     }
