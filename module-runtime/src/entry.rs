@@ -87,7 +87,7 @@ where
 }
 
 /// From the welcome to the end of the author's code.
-async fn live<F, Fut, E>(shared: &Arc<Shared>, main: F) -> ExitCode
+pub(crate) async fn live<F, Fut, E>(shared: &Arc<Shared>, main: F) -> ExitCode
 where
     F: FnOnce(Worker) -> Fut,
     Fut: Future<Output = Result<(), E>>,

@@ -88,13 +88,14 @@ impl Control {
         if let Err(error) = connection.send(&hello).await {
             return error;
         }
-        while let Some(message) = self.kept.front() {
-            if let Err(error) = connection.send(message).await {
-                return error;
-            }
-            self.kept.pop_front();
-        }
         loop {
+            // The supervisor hears nothing but the hello before it has welcomed the worker.
+            while let Some(message) = self.kept.front().filter(|_| *welcomed) {
+                if let Err(error) = connection.send(message).await {
+                    return error;
+                }
+                self.kept.pop_front();
+            }
             tokio::select! {
                 biased;
                 received = connection.recv() => match received {
@@ -104,7 +105,7 @@ impl Control {
                     }
                     Err(error) => return error,
                 },
-                report = self.reports.recv() => match report {
+                report = self.reports.recv(), if *welcomed => match report {
                     Some(Report::Message(message)) => if let Err(error) = connection.send(&message).await {
                         self.keep(Report::Message(message));
                         return error;
