@@ -7,16 +7,13 @@
 //! ```
 
 mod error;
-mod figures;
 mod group;
 mod groups;
-mod kill;
 mod layout;
 mod limits;
 
 pub use error::{CgroupError, RemoveError};
-pub use figures::Figures;
-pub use group::Group;
+pub use group::{Figures, Group};
 pub use groups::{Groups, Swept};
 pub use layout::{Controller, Layout};
 pub use limits::Limits;

@@ -7,7 +7,6 @@
 
 mod probe;
 mod promise;
-mod trial;
 
-pub use probe::{Finding, Report, examine, probe};
+pub use probe::{Finding, Report, probe};
 pub use promise::{Enforcement, Promise, Promises, Refused, UnknownPromise};

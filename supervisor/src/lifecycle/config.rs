@@ -16,13 +16,11 @@ pub struct Config {
     pub caller_geometry: Geometry,
     /// Sizes of a callee's segment.
     pub callee_geometry: Geometry,
-    /// The pause before the first retry; doubled for each further failure. Jitter takes off up to half of it.
+    /// The pause before a resource is loaded again; doubled for each further failure. (The workers' own pauses are in their
+    /// `ModuleSpec`.)
     pub backoff_first: Duration,
-    /// The longest pause.
+    /// The longest of these pauses.
     pub backoff_most: Duration,
-    /// A worker that was ready for this long has its failures forgotten. Time spent in backoff never counts, so a capped
-    /// backoff cannot keep the crash limit from being reached.
-    pub stable_after: Duration,
     /// How long `Mapped` may take.
     pub map_within: Duration,
     /// How long `RoutesApplied` may take. Then a caller's routes are taken as ignored (its callees close), and a base that
@@ -51,7 +49,6 @@ impl Default for Config {
             callee_geometry: Geometry { slots: 256, arena: 4 << 20 },
             backoff_first: Duration::from_millis(100),
             backoff_most: Duration::from_secs(10),
-            stable_after: Duration::from_secs(30),
             map_within: Duration::from_secs(5),
             apply_within: Duration::from_secs(5),
             caller_release_within: Duration::from_secs(30),

@@ -76,14 +76,12 @@ pub struct Now {
 }
 
 /// A stream of numbers out of one [`Now::seed`]. Tokens are secrets, so it is a hash in counter mode.
-#[expect(dead_code, reason = "the rules that draw follow")]
 #[derive(Debug)]
 pub(super) struct Draw<'a> {
     seed: &'a [u8; 32],
     drawn: u64,
 }
 
-#[expect(dead_code, reason = "the rules that draw follow")]
 impl<'a> Draw<'a> {
     pub(super) fn new(now: &'a Now) -> Self {
         Self { seed: &now.seed, drawn: 0 }

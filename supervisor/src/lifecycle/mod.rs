@@ -9,12 +9,37 @@
 //! operation, a crash and the return of the supervisor after its own death.
 
 mod action;
+mod callers;
+mod channel;
 mod config;
 mod event;
+mod health;
 mod ids;
+mod ingress;
+mod journal;
+mod leaving;
+mod messages;
+mod module;
+mod operation;
+mod progress;
+mod refusals;
+mod requests;
+mod resources;
+mod restore;
+mod slots;
+mod snapshot;
 mod spec;
+mod staffing;
 mod state;
+mod stop;
 mod timer;
+mod touched;
+mod turn;
+mod worker;
+mod workers;
+
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, AdoptOrder, SpawnOrder};
 pub use config::Config;

@@ -1,35 +1,171 @@
-//! The state that `step` works on.
+//! The state that `step` works on, and the order in which events and rules change it.
 
-use crate::api::Snapshot;
+use std::collections::{BTreeMap, BTreeSet};
+
+use mortise_control::{ChannelId, WorkerId};
+
+use super::channel::{Channel, Edge, EdgeState};
+use super::journal::Journal;
+use super::module::{Index, Module};
+use super::operation::Operations;
+use super::resources::Resource;
+use super::slots::Slots;
+use super::touched::Touched;
+use super::turn::Turn;
+use super::{ModuleKey, ResourceId, Timer};
 use crate::lifecycle::{Action, Config, Event, Now};
-use crate::store::Records;
+use crate::store::MetaRecord;
 
 /// Everything the supervisor knows and wants. Owned by the engine's loop alone.
 #[derive(Debug)]
 pub struct State {
-    #[expect(dead_code, reason = "the rules that read it follow")]
-    config: Config,
+    pub(super) config: Config,
+    pub(super) meta: Meta,
+    pub(super) modules: BTreeMap<ModuleKey, Module>,
+    pub(super) slots: Slots,
+    pub(super) channels: BTreeMap<ChannelId, Channel>,
+    pub(super) edges: BTreeMap<Edge, EdgeState>,
+    pub(super) resources: BTreeMap<ResourceId, Resource>,
+    /// How often a resource that is being loaded has failed before.
+    pub(super) loads: BTreeMap<ResourceId, u32>,
+    pub(super) operations: Operations,
+    pub(super) journal: Journal,
+    pub(super) index: Index,
+    pub(super) touched: Touched,
+    /// Processes of an earlier supervisor that have not said hello yet.
+    pub(super) recovering: BTreeSet<WorkerId>,
+    pub(super) stopping: bool,
+    pub(super) stop_at_once: bool,
+    pub(super) all_stopped: bool,
 }
 
+/// The counters, and how far they are on disk.
+#[derive(Debug, Default)]
+pub(super) struct Meta {
+    pub(super) record: MetaRecord,
+    /// What this run of the supervisor has put on disk.
+    pub(super) saved: Option<MetaRecord>,
+    pub(super) writing: bool,
+    /// Events that this run has emitted may have numbers up to here.
+    pub(super) events: u64,
+}
+
+/// Event numbers are reserved on disk in blocks of this size.
+pub(super) const EVENT_BLOCK: u64 = 65_536;
+
 impl State {
-    /// The state of a host with this store, and what is to be done first: workers that may still live are adopted,
-    /// operations that were under way go on, desired modules start. An empty store gives an empty state.
-    #[must_use]
-    pub fn restore(config: Config, records: Records, now: &Now) -> (Self, Vec<Action>) {
-        let _ = (records, now);
-        (Self { config }, Vec::new())
+    pub(super) fn empty(config: Config) -> Self {
+        Self {
+            config,
+            meta: Meta::default(),
+            modules: BTreeMap::new(),
+            slots: Slots::default(),
+            channels: BTreeMap::new(),
+            edges: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            operations: Operations::default(),
+            journal: Journal::default(),
+            index: Index::default(),
+            touched: Touched::default(),
+            recovering: BTreeSet::new(),
+            stopping: false,
+            stop_at_once: false,
+            all_stopped: false,
+        }
     }
 
     /// Takes one event and says what is to be done. Never fails: what an event asks in vain is answered by actions.
     #[must_use]
     pub fn step(&mut self, event: Event, now: &Now) -> Vec<Action> {
-        let _ = (event, now);
-        Vec::new()
+        let mut turn = Turn::new(now);
+        self.take(event, &mut turn);
+        self.settle(&mut turn);
+        turn.actions
     }
 
-    /// What the admin API shows, without the figures that only the engine has (memory, CPU, calls, the host).
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::default()
+    fn take(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match event {
+            Event::Request(submitted) => self.request(*submitted, turn),
+            Event::Persisted { commit, result } => self.persisted(commit, &result, turn),
+            Event::SpawnDone { worker, pid, start_time } => self.spawn_done(worker, pid, start_time, turn),
+            Event::SpawnFailed { worker, reason } => self.spawn_failed(worker, &reason, turn),
+            Event::Adopted { worker } => self.adopted(worker, turn),
+            Event::Lost { worker, exit } => self.lost(worker, &exit, turn),
+            Event::Message { worker, message } => self.message(worker, message, turn),
+            Event::Disconnected { worker } => self.disconnected(worker, turn),
+            Event::Exited { worker, exit } => self.exited(worker, &exit, turn),
+            Event::GroupGone { worker, remains } => self.group_gone(worker, remains, turn),
+            Event::GroupBusy { worker, processes, reason } => self.group_busy(worker, processes, &reason, turn),
+            Event::ChannelFailed { channel, reason } => self.channel_failed(channel, &reason, turn),
+            Event::ResourceLoaded { resource, bytes, digest } => self.resource_loaded(&resource, bytes, digest, turn),
+            Event::ResourceFailed { resource, reason } => self.resource_failed(&resource, &reason, turn),
+            Event::PackageRemoved { operation, result } => self.package_removed(&operation, result, turn),
+            Event::Timer(timer) => self.timer(&timer, turn),
+            Event::StopAll => self.stop_all(),
+        }
+    }
+
+    fn timer(&mut self, timer: &Timer, turn: &mut Turn<'_>) {
+        match timer {
+            Timer::Ready(worker)
+            | Timer::Ping(worker)
+            | Timer::Pong { worker, .. }
+            | Timer::Reconnect(worker)
+            | Timer::Flip(worker)
+            | Timer::HttpDrain(worker)
+            | Timer::Drain(worker)
+            | Timer::Stop(worker)
+            | Timer::Backoff(worker)
+            | Timer::Stable(worker)
+            | Timer::Remove(worker) => self.worker_timer(timer, *worker, turn),
+            Timer::Load(resource) => self.load_again(resource),
+            Timer::Mapped(channel) | Timer::CalleeReleased(channel) | Timer::CallerReleased(channel) => {
+                self.channel_timer(timer, *channel, turn);
+            }
+            Timer::Connect { caller, callee, service } => {
+                self.connect_again(&Edge { caller: *caller, callee: *callee, service: service.clone() });
+            }
+            Timer::Routes { worker, epoch } => self.routes_timer(*worker, *epoch, turn),
+            Timer::Receipt(operation) => self.close_receipt(operation),
+            Timer::Persist => self.persist_again(),
+        }
+    }
+
+    /// Runs the rules until none has anything left to do. A rule acts only on a difference between what is and what should be,
+    /// and makes it smaller, so this ends.
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
+        loop {
+            if let Some(key) = self.touched.modules.pop_first() {
+                self.staff(&key, turn);
+                self.stock(&key);
+            } else if let Some(resource) = self.touched.resources.pop_first() {
+                self.attend_resource(&resource, turn);
+            } else if let Some(worker) = self.touched.workers.pop_first() {
+                self.advance(worker, turn);
+            } else if let Some(channel) = self.touched.channels.pop_first() {
+                self.attend_channel(channel, turn);
+            } else if let Some(caller) = self.touched.callers.pop_first() {
+                self.attend_caller(caller, turn);
+            } else if std::mem::take(&mut self.touched.http) {
+                self.attend_bases(turn);
+            } else if let Some(operation) = self.touched.operations.pop_first() {
+                self.operate(&operation, turn);
+            } else {
+                break;
+            }
+        }
+        self.reserve_events(turn);
+        self.save(turn);
+        self.finish_stop(turn);
+    }
+
+    /// Event numbers are handed out by the engine; what they may reach is on disk long before they do.
+    fn reserve_events(&mut self, turn: &Turn<'_>) {
+        let emitted = turn.actions.iter().filter(|it| matches!(it, Action::Emit(_))).count() as u64;
+        self.meta.events += emitted;
+        if self.meta.events + EVENT_BLOCK / 2 > self.meta.record.events_reserved {
+            self.meta.record.events_reserved = self.meta.events + EVENT_BLOCK;
+        }
     }
 }

@@ -2,14 +2,10 @@
 //!
 //! ```text
 //!   Action::Persist ──▶ StoreWriter ──channel──▶ thread "store" ── Store::commit ── fsync ──▶ Event::Persisted
-//!                                                                       │ on an I/O error: close, reopen, look
-//!                                                                       ▼
-//!                                                                     redb
 //! ```
 
 mod disk;
 mod error;
-mod format;
 mod record;
 mod writer;
 
@@ -20,6 +16,3 @@ pub use record::{
     WorkerRecord,
 };
 pub use writer::StoreWriter;
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,236 @@
+//! What a caller has: a channel for every edge it is granted, and routes over those that are open.
+
+use std::collections::BTreeSet;
+
+use mortise_control::{
+    Attach, ChannelId, ChannelRole, Encoding, PeerInfo, ServiceDeclaration, ServiceName, ServiceRoute, Target, WorkerId,
+};
+
+use super::channel::{Channel, Edge, EdgeState, End, Stage};
+use super::state::State;
+use super::turn::Turn;
+use super::worker::{Life, Why, Worker};
+use super::{Action, Timer};
+
+impl State {
+    /// The rule for a caller.
+    pub(super) fn attend_caller(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
+        let Some(worker) = self.slots.get(id) else { return };
+        if !worker.connected() || !worker.calls() {
+            return;
+        }
+        let services: Vec<ServiceName> = worker.called_services().cloned().collect();
+        let mut routes = Vec::with_capacity(services.len());
+        for service in services {
+            for edge in self.missing_edges(id, &service) {
+                self.make_channel(edge, turn);
+            }
+            let targets = self.targets(id, &service);
+            let targets = targets.into_iter().map(|channel| Target { channel, weight: 1 }).collect();
+            routes.push(ServiceRoute { service, targets });
+        }
+        self.send_routes(id, routes, turn);
+    }
+
+    /// Whether the caller may have a channel to the callee for this service.
+    pub(super) fn granted(&self, edge: &Edge) -> bool {
+        let (Some(caller), Some(callee)) = (self.slots.get(edge.caller), self.slots.get(edge.callee)) else {
+            return false;
+        };
+        let asked = caller.spec.requires.contains(&edge.service) || caller.wants.contains(&edge.service);
+        asked
+            && caller.calls()
+            && callee.serves()
+            && caller.key != callee.key
+            && callee.spec.provided(&edge.service).is_some_and(|it| it.http.is_none())
+            && self.index.publishers.get(&(caller.key.tenant.clone(), edge.service.clone())) == Some(&callee.key)
+            && self.in_charge(callee)
+    }
+
+    /// Whether a worker's cohort is, or was, in charge of its module.
+    fn in_charge(&self, worker: &Worker) -> bool {
+        self.modules.get(&worker.key).is_some_and(|it| worker.cohort <= it.record.cohort)
+    }
+
+    fn providers(&self, caller: &Worker, service: &ServiceName) -> impl Iterator<Item = &Worker> {
+        let publisher = self.index.publishers.get(&(caller.key.tenant.clone(), service.clone()));
+        let module = publisher.and_then(|it| self.modules.get(it));
+        module.into_iter().flat_map(|it| &it.workers).filter_map(|it| self.slots.get(*it))
+    }
+
+    fn missing_edges(&self, id: WorkerId, service: &ServiceName) -> Vec<Edge> {
+        let Some(caller) = self.slots.get(id) else { return Vec::new() };
+        self.providers(caller, service)
+            .filter(|it| it.connected() && it.life == Life::Running && it.stays())
+            // Until the other end of a channel that it holds is heard, it is not known whether there is one.
+            .filter(|it| !caller.reported.values().any(|report| report.peer == it.id))
+            .map(|it| Edge { caller: id, callee: it.id, service: service.clone() })
+            .filter(|edge| !self.edges.contains_key(edge) && self.granted(edge))
+            .collect()
+    }
+
+    fn make_channel(&mut self, edge: Edge, turn: &mut Turn<'_>) {
+        let mut id = ChannelId(turn.draw.number());
+        while self.channels.contains_key(&id) {
+            id = ChannelId(turn.draw.number());
+        }
+        let (Some(caller), Some(callee)) = (self.slots.get(edge.caller), self.slots.get(edge.callee)) else { return };
+        let encoding = encoding(&edge.service, &caller.clients, &callee.services);
+        let attach = |role, peer: &Worker| {
+            Box::new(Attach {
+                channel: id,
+                role,
+                service: edge.service.clone(),
+                peer: PeerInfo {
+                    worker: peer.id,
+                    tenant: peer.key.tenant.clone(),
+                    module: peer.key.module.clone(),
+                    version: peer.spec.version.clone(),
+                },
+                encoding,
+                caller: self.config.caller_geometry,
+                callee: self.config.callee_geometry,
+            })
+        };
+        turn.act(Action::MakeChannel {
+            channel: id,
+            caller: (edge.caller, attach(ChannelRole::Caller, callee)),
+            callee: (edge.callee, attach(ChannelRole::Callee, caller)),
+        });
+        turn.timer(Timer::Mapped(id), self.config.map_within);
+        for worker in [edge.caller, edge.callee] {
+            if let Some(worker) = self.slots.get_mut(worker) {
+                worker.channels.insert(id);
+            }
+        }
+        self.edges.insert(edge.clone(), EdgeState::Channel(id));
+        let channel = Channel { edge, stage: Stage::Attaching, caller: End::Attached, callee: End::Attached };
+        self.channels.insert(id, channel);
+    }
+
+    /// The channels over which calls of a service go. Workers of the cohort in charge answer; while some of them have no open
+    /// channel to this caller yet, those that they supersede go on answering.
+    fn targets(&self, id: WorkerId, service: &ServiceName) -> Vec<ChannelId> {
+        let Some(caller) = self.slots.get(id) else { return Vec::new() };
+        let mut fresh = Vec::new();
+        let mut old = Vec::new();
+        let mut complete = true;
+        for callee in self.providers(caller, service) {
+            let edge = Edge { caller: id, callee: callee.id, service: service.clone() };
+            let open = match self.edges.get(&edge) {
+                Some(EdgeState::Channel(channel)) => {
+                    self.channels.get(channel).filter(|it| it.stage == Stage::Open).map(|_| *channel)
+                }
+                Some(EdgeState::Waiting | EdgeState::Parted) | None => None,
+            };
+            let open = open.filter(|_| self.granted(&edge));
+            let current = self.modules.get(&callee.key).is_some_and(|it| it.record.cohort == callee.cohort);
+            match (&callee.leaving, open) {
+                (None, open) if current => {
+                    complete &= open.is_some() || !callee.serves();
+                    fresh.extend(open);
+                }
+                (None, open) => old.extend(open),
+                (Some(it), open) if it.why == Why::Superseded && !it.flip_over => old.extend(open),
+                (Some(_), _) => {}
+            }
+        }
+        if fresh.is_empty() || !complete || !old.is_empty() && self.waits_for_fresh(caller, service) {
+            fresh.extend(old);
+        }
+        fresh.sort_unstable();
+        fresh
+    }
+
+    /// Whether the module that answers a service has too few workers ready to do without those of an earlier cohort.
+    fn waits_for_fresh(&self, caller: &Worker, service: &ServiceName) -> bool {
+        let publisher = self.index.publishers.get(&(caller.key.tenant.clone(), service.clone()));
+        publisher.is_some_and(|it| !self.staffed(it))
+    }
+
+    fn send_routes(&mut self, id: WorkerId, routes: Vec<ServiceRoute>, turn: &mut Turn<'_>) {
+        let within = self.config.apply_within;
+        let Some(incarnation) = self.epochs() else { return };
+        let Some(worker) = self.slots.get_mut(id) else { return };
+        // Routes without a channel whose other end has yet to be heard would break calls that go over it.
+        if !worker.reported.is_empty() {
+            return;
+        }
+        if worker.routes.sent.as_ref() == Some(&routes) || (worker.routes.sent.is_none() && routes.is_empty()) {
+            return;
+        }
+        worker.next_epoch += 1;
+        let epoch = incarnation | worker.next_epoch;
+        let kept = channels_of(&routes);
+        // On a new connection it may still use whatever it holds.
+        let before = match &worker.routes.sent {
+            Some(sent) => channels_of(sent),
+            None => worker.channels.clone(),
+        };
+        for channel in before.difference(&kept) {
+            worker.dropped.insert(*channel, epoch);
+        }
+        for channel in &kept {
+            worker.dropped.remove(channel);
+        }
+        worker.routes.sent = Some(routes.clone());
+        worker.routes.epoch = epoch;
+        worker.routes.unacknowledged.insert(epoch);
+        turn.act(Action::SendRoutes { worker: id, epoch, services: routes });
+        turn.timer(Timer::Routes { worker: id, epoch }, within);
+        self.touched.channels.extend(before);
+        self.touch_routing_operations();
+    }
+
+    /// The high half of this run's epochs, once no later run can use the same.
+    pub(super) fn epochs(&self) -> Option<u64> {
+        let saved = self.meta.saved.as_ref().is_some_and(|it| it.incarnation == self.meta.record.incarnation);
+        saved.then_some(self.meta.record.incarnation << 32)
+    }
+
+    pub(super) fn routes_applied(&mut self, id: WorkerId, epoch: u64) {
+        let Some(worker) = self.slots.get_mut(id) else { return };
+        if worker.routes.acknowledge(epoch) {
+            let dropped: Vec<ChannelId> = worker.dropped.keys().copied().collect();
+            self.touched.channels.extend(dropped);
+        } else if worker.http.acknowledge(epoch) {
+            let users: Vec<WorkerId> = worker.http_users.keys().copied().collect();
+            self.touched.workers.extend(users);
+        } else {
+            return; // an epoch that was never sent, or is over
+        }
+        self.touch_routing_operations();
+    }
+
+    pub(super) fn routes_timer(&mut self, id: WorkerId, epoch: u64, turn: &mut Turn<'_>) {
+        let Some(worker) = self.slots.get(id) else { return };
+        let base_keeps_route = worker.http.unacknowledged.contains(&epoch)
+            && worker.http_users.values().any(|it| it.is_some_and(|out| out <= epoch));
+        if base_keeps_route {
+            let within = self.config.apply_within;
+            self.condemn(id, format!("it did not take a route away within {within:?}"), turn);
+        } else {
+            self.routes_applied(id, epoch);
+        }
+    }
+
+    /// A channel to this edge's callee has opened or gone: who it supersedes may be let go, or is needed.
+    pub(super) fn touch_flip(&mut self, edge: &Edge) {
+        self.touched.callers.insert(edge.caller);
+        self.touch_routing_operations();
+    }
+}
+
+fn channels_of(routes: &[ServiceRoute]) -> BTreeSet<ChannelId> {
+    routes.iter().flat_map(|it| &it.targets).map(|it| it.channel).collect()
+}
+
+/// By position only where both ends know the same schema.
+fn encoding(service: &ServiceName, clients: &[ServiceDeclaration], services: &[ServiceDeclaration]) -> Encoding {
+    let fingerprint =
+        |side: &[ServiceDeclaration]| side.iter().find(|it| it.service == *service).map(|it| it.fingerprint);
+    match (fingerprint(clients), fingerprint(services)) {
+        (Some(client), Some(server)) if client == server && client != 0 => Encoding::Positional,
+        _ => Encoding::ByName,
+    }
+}

@@ -1,0 +1,303 @@
+//! Operations, as the supervisor carries them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use mortise_control::ChannelId;
+
+use super::state::State;
+use super::turn::{About, Turn};
+use super::{Action, ModuleKey, Ticket};
+use crate::api::{ApiError, EventKind, Operation, OperationId, OperationState, Receipt, Request, StepRecord};
+use crate::store::{Change, OperationRecord};
+
+#[derive(Debug, Default)]
+pub(super) struct Operations {
+    all: BTreeMap<OperationId, Op>,
+    /// The operation that has a module to itself.
+    pub(super) locks: BTreeMap<ModuleKey, OperationId>,
+    /// Operations whose form on disk is older than the one here.
+    pub(super) unsaved: BTreeSet<OperationId>,
+    /// Operations that have ended, oldest first.
+    ended: BTreeMap<u64, OperationId>,
+    pub(super) next_order: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Op {
+    /// As it is shown.
+    pub(super) operation: Operation,
+    /// The module it works on; none for an install of an earlier life, which has ended.
+    pub(super) key: Option<ModuleKey>,
+    pub(super) order: u64,
+    pub(super) stage: Stage,
+    /// Uninstall: packages to be removed.
+    pub(super) removes: Vec<String>,
+    pub(super) receipt: Receipt,
+    /// Channels of ended workers that a peer has not let go of.
+    pub(super) awaits: BTreeSet<ChannelId>,
+    /// What went wrong with the workers it is about.
+    pub(super) trouble: Option<ApiError>,
+    /// The time for peers to let go has begun.
+    pub(super) receipt_timer: bool,
+    /// The removal of its packages has been ordered in this life.
+    pub(super) ordered: bool,
+    writing: bool,
+    /// Evicted from memory and disk once this operation is accepted.
+    pub(super) forgets: Vec<OperationId>,
+    /// Changes that its acceptance makes.
+    pub(super) changes: Vec<Change>,
+    /// Its last form, if there is nothing to do beside those changes.
+    pub(super) at_once: Option<Box<Operation>>,
+    pub(super) tickets: Vec<Ticket>,
+}
+
+/// Where an operation is.
+#[derive(Debug, PartialEq)]
+pub(super) enum Stage {
+    /// Its acceptance is on its way to the disk.
+    Accepting,
+    /// It works.
+    Running,
+    /// A swap's commit is on its way to the disk.
+    Committing,
+    /// A swap failed before its commit: what it has made is being removed.
+    RollingBack(ApiError),
+    /// Its end is on its way to the disk.
+    Ending(Box<Operation>),
+    /// Its end is on disk.
+    Ended,
+}
+
+impl Op {
+    pub(super) fn new(operation: Operation, key: Option<ModuleKey>, order: u64) -> Self {
+        let stage = match operation.state {
+            OperationState::Running => Stage::Running,
+            OperationState::Done | OperationState::Failed => Stage::Ended,
+        };
+        Self {
+            operation,
+            key,
+            order,
+            stage,
+            removes: Vec::new(),
+            receipt: Receipt::default(),
+            awaits: BTreeSet::new(),
+            trouble: None,
+            receipt_timer: false,
+            ordered: false,
+            writing: false,
+            forgets: Vec::new(),
+            changes: Vec::new(),
+            at_once: None,
+            tickets: Vec::new(),
+        }
+    }
+
+    pub(super) fn record(&self) -> OperationRecord {
+        let operation = match &self.stage {
+            Stage::Ending(ended) => (**ended).clone(),
+            _ => self.operation.clone(),
+        };
+        OperationRecord { operation, order: self.order, removes: self.removes.clone() }
+    }
+
+    pub(super) fn request(&self) -> &Request {
+        &self.operation.request
+    }
+
+    /// Whether it is on disk.
+    pub(super) fn accepted(&self) -> bool {
+        self.stage != Stage::Accepting
+    }
+
+    /// Whose what it works on, in words.
+    pub(super) fn subject(&self) -> String {
+        self.key.as_ref().map_or_else(|| "a package".to_owned(), ToString::to_string)
+    }
+
+    /// Whether it makes a new cohort beside the one in charge.
+    pub(super) fn replaces(&self) -> bool {
+        matches!(self.request(), Request::Swap { .. } | Request::Restart { .. })
+    }
+
+    pub(super) fn has_taken(&self, step: &str) -> bool {
+        self.operation.steps.iter().any(|it| it.step == step)
+    }
+
+    pub(super) fn push_step(&mut self, step: &str, at: Timestamp) {
+        self.operation.steps.push(StepRecord { step: step.to_owned(), at });
+    }
+}
+
+impl Operations {
+    pub(super) fn get(&self, id: &OperationId) -> Option<&Op> {
+        self.all.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &OperationId) -> Option<&mut Op> {
+        self.all.get_mut(id)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Op> {
+        self.all.values()
+    }
+
+    pub(super) fn insert(&mut self, op: Op) {
+        let id = op.operation.id.clone();
+        if op.stage == Stage::Ended {
+            self.ended.insert(op.order, id.clone());
+        } else if let Some(key) = &op.key {
+            self.locks.insert(key.clone(), id.clone());
+        }
+        self.next_order = self.next_order.max(op.order + 1);
+        self.all.insert(id, op);
+    }
+
+    pub(super) fn remove(&mut self, id: &OperationId) -> Option<Op> {
+        let op = self.all.remove(id)?;
+        self.ended.remove(&op.order);
+        self.unlock(op.key.as_ref(), id);
+        self.unsaved.remove(id);
+        Some(op)
+    }
+
+    fn unlock(&mut self, key: Option<&ModuleKey>, id: &OperationId) {
+        if let Some(key) = key
+            && self.locks.get(key) == Some(id)
+        {
+            self.locks.remove(key);
+        }
+    }
+
+    /// The operation that works on this module.
+    pub(super) fn on(&self, key: &ModuleKey) -> Option<&Op> {
+        self.all.get(self.locks.get(key)?)
+    }
+
+    pub(super) fn on_mut(&mut self, key: &ModuleKey) -> Option<&mut Op> {
+        self.all.get_mut(self.locks.get(key)?)
+    }
+
+    /// Operations that have not ended.
+    pub(super) fn unended(&self) -> impl Iterator<Item = &Op> {
+        self.locks.values().filter_map(|it| self.all.get(it))
+    }
+
+    /// Ended operations beyond those to be remembered, when one more comes.
+    pub(super) fn surplus(&self, remembered: usize) -> Vec<OperationId> {
+        let forgotten: BTreeSet<&OperationId> =
+            self.unended().filter(|it| it.stage == Stage::Accepting).flat_map(|it| &it.forgets).collect();
+        let kept = self.ended.values().filter(|it| !forgotten.contains(it));
+        let surplus = (self.ended.len() - forgotten.len()).saturating_sub(remembered.saturating_sub(1));
+        kept.take(surplus).cloned().collect()
+    }
+
+    /// The changes that bring operations' newest forms to disk. A form on its way is followed by the next when it has
+    /// arrived.
+    pub(super) fn write(&mut self) -> Vec<(OperationId, Change)> {
+        let (waiting, ready): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.unsaved)
+            .into_iter()
+            .partition(|id| self.all.get(id).is_some_and(|it| it.writing || it.stage == Stage::Accepting));
+        self.unsaved = waiting;
+        let mut changes = Vec::new();
+        for id in ready {
+            if let Some(op) = self.all.get_mut(&id) {
+                op.writing = true;
+                let change = Change::PutOperation(Box::new(op.record()));
+                changes.push((id, change));
+            }
+        }
+        changes
+    }
+
+    pub(super) fn not_saved(&mut self, id: &OperationId) {
+        if let Some(op) = self.all.get_mut(id) {
+            op.writing = false;
+            self.unsaved.insert(id.clone());
+        }
+    }
+}
+
+impl State {
+    /// A form of the operation is on disk: if that was its end, it has ended.
+    pub(super) fn operation_saved(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.get_mut(id) else { return };
+        op.writing = false;
+        // An end that came while an earlier form was being written still has to follow it.
+        if matches!(op.stage, Stage::Ending(_)) && !self.operations.unsaved.contains(id) {
+            self.ended_on_disk(id, turn);
+        }
+    }
+
+    /// The end of the operation is on disk.
+    pub(super) fn ended_on_disk(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.get_mut(id) else { return };
+        if let Stage::Ending(ended) = std::mem::replace(&mut op.stage, Stage::Ended) {
+            op.operation = *ended;
+        }
+        let (key, order, operation) = (op.key.clone(), op.order, op.operation.clone());
+        self.operations.unlock(key.as_ref(), id);
+        self.operations.ended.insert(order, id.clone());
+        let text = match (&operation.state, &operation.error) {
+            (OperationState::Failed, Some(error)) => format!("{} failed: {}", verb(&operation.request), error.message),
+            _ => format!("{} done", verb(&operation.request)),
+        };
+        turn.tell(EventKind::Operation, About { key: key.as_ref(), operation: Some(id), ..About::default() }, text);
+        turn.act(Action::Finish(Box::new(operation)));
+        if let Some(key) = key {
+            self.touch_module(&key);
+        }
+    }
+
+    /// Records that the operation has come to this step, once.
+    pub(super) fn take_step(&mut self, id: &OperationId, step: &str, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.get_mut(id) else { return };
+        if op.has_taken(step) {
+            return;
+        }
+        op.push_step(step, turn.now.wall);
+        turn.act(Action::Progress(Box::new(op.operation.clone())));
+        self.operations.unsaved.insert(id.clone());
+    }
+
+    /// The operation ends like this as soon as it is on disk.
+    pub(super) fn end_operation(&mut self, id: &OperationId, result: Result<(), ApiError>, turn: &Turn<'_>) {
+        let Some(op) = self.operations.get_mut(id) else { return };
+        if matches!(op.stage, Stage::Ending(_) | Stage::Ended) {
+            return;
+        }
+        let ended = ended(op, result, turn.now.wall);
+        op.stage = Stage::Ending(Box::new(ended));
+        self.operations.unsaved.insert(id.clone());
+    }
+}
+
+/// The operation's last form.
+pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Operation {
+    let mut operation = op.operation.clone();
+    operation.state = if result.is_ok() { OperationState::Done } else { OperationState::Failed };
+    operation.error = result.err();
+    operation.ended = Some(at);
+    operation.receipt = match op.request() {
+        Request::Stop { .. } | Request::Swap { .. } | Request::Restart { .. } | Request::Uninstall { .. } => {
+            Some(op.receipt.clone())
+        }
+        Request::Install { .. } | Request::Start { .. } | Request::Publish { .. } | Request::Unpublish { .. } => None,
+    };
+    operation
+}
+
+/// What a request asks, as a word.
+pub(super) fn verb(request: &Request) -> &'static str {
+    match request {
+        Request::Install { .. } => "install",
+        Request::Uninstall { .. } => "uninstall",
+        Request::Start { .. } => "start",
+        Request::Stop { .. } => "stop",
+        Request::Restart { .. } => "restart",
+        Request::Swap { .. } => "swap",
+        Request::Publish { .. } => "publish",
+        Request::Unpublish { .. } => "unpublish",
+    }
+}

@@ -1,0 +1,367 @@
+//! How far an operation has come: worked out from the state each time, so that it goes on the same way after the supervisor's
+//! death. `docs/operations.md` has the table of steps.
+
+use mortise_control::WorkerId;
+use semver::Version;
+
+use super::channel::{Edge, EdgeState, End, Stage as ChannelStage};
+use super::journal::Purpose;
+use super::operation::Stage;
+use super::refusals as refuse;
+use super::state::State;
+use super::turn::Turn;
+use super::worker::{LeaveStage, Life, Worker};
+use super::{Action, ModuleKey, Runtime, Timer};
+use crate::api::{ApiError, Blame, ErrorCode, OperationId, Request};
+use crate::store::{Change, EndKind, ModuleRecord};
+
+impl State {
+    /// The rule for an operation.
+    pub(super) fn operate(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.get(id) else { return };
+        let Some(key) = op.key.clone() else { return };
+        match &op.stage {
+            Stage::Accepting | Stage::Committing | Stage::Ending(_) | Stage::Ended => return,
+            Stage::RollingBack(error) => {
+                let error = error.clone();
+                return self.operate_roll_back(id, &key, error, turn);
+            }
+            Stage::Running => {}
+        }
+        let order = op.order;
+        match op.request().clone() {
+            Request::Stop { .. } => self.operate_stop(id, &key, turn),
+            Request::Uninstall { .. } => self.operate_uninstall(id, turn),
+            // What is to run goes on when the supervisor has been started again.
+            _ if self.stopping => {}
+            Request::Install { .. } => self.end_operation(id, Ok(()), turn),
+            Request::Start { .. } => self.operate_start(id, &key, turn),
+            Request::Swap { .. } | Request::Restart { .. } => match self.incoming(&key) {
+                Some((cohort, version)) if !self.has_no_workers(&key) || self.is_other_version(&key, &version) => {
+                    self.operate_swap(id, &key, cohort, &version, turn);
+                }
+                Some(_) | None if self.modules.get(&key).is_some_and(|it| it.record.cohort == order) => {
+                    self.operate_replace(id, &key, turn);
+                }
+                Some(_) | None => self.operate_start(id, &key, turn),
+            },
+            Request::Publish { .. } => {
+                self.take_step(id, "route", turn);
+                if self.is_published(&key) {
+                    self.end_operation(id, Ok(()), turn);
+                }
+            }
+            Request::Unpublish { .. } => {
+                self.take_step(id, "close", turn);
+                if self.is_withdrawn(&key) {
+                    self.end_operation(id, Ok(()), turn);
+                }
+            }
+        }
+    }
+
+    fn has_no_workers(&self, key: &ModuleKey) -> bool {
+        let current = self.modules.get(key).and_then(|it| it.current());
+        current.is_some_and(|it| matches!(it.spec.runtime, Runtime::Resource { .. }))
+    }
+
+    fn is_other_version(&self, key: &ModuleKey, version: &Version) -> bool {
+        self.modules.get(key).is_some_and(|it| it.record.version.as_ref() != Some(version))
+    }
+
+    fn operate_start(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
+        self.take_step(id, "start", turn);
+        let Some(module) = self.modules.get(key) else { return };
+        let Some(version) = module.record.version.clone() else { return };
+        let cohort = module.record.cohort;
+        let trouble = self.operations.get(id).and_then(|it| it.trouble.clone());
+        if let Some(error) = trouble.or_else(|| self.hopeless(key, cohort)).or_else(|| self.starved(key, cohort)) {
+            self.end_operation(id, Err(error), turn);
+        } else if self.cohort_serves(key, cohort, &version) {
+            self.take_step(id, "ready", turn);
+            self.end_operation(id, Ok(()), turn);
+        }
+    }
+
+    /// Before the commit.
+    fn operate_swap(&mut self, id: &OperationId, key: &ModuleKey, cohort: u64, version: &Version, turn: &mut Turn<'_>) {
+        self.take_step(id, "start", turn);
+        let trouble = self.operations.get(id).and_then(|it| it.trouble.clone());
+        if let Some(error) = trouble.or_else(|| self.hopeless(key, cohort)).or_else(|| self.starved(key, cohort)) {
+            self.roll_back(id, error, turn);
+        } else if self.cohort_serves(key, cohort, version) {
+            self.take_step(id, "ready", turn);
+            self.take_step(id, "commit", turn);
+            let (Some(module), Some(op)) = (self.modules.get(key), self.operations.get_mut(id)) else { return };
+            let record = ModuleRecord { version: Some(version.clone()), cohort, ..module.record.clone() };
+            op.stage = Stage::Committing;
+            let changes = [Change::PutModule(record.clone()), Change::PutOperation(Box::new(op.record()))];
+            self.journal.stage(Purpose::Commit(id.clone(), record), changes);
+        }
+    }
+
+    /// The commit is on disk: the new cohort is in charge, and there is no way back.
+    pub(super) fn committed(&mut self, id: &OperationId, record: ModuleRecord, turn: &mut Turn<'_>) {
+        if let Some(op) = self.operations.get_mut(id) {
+            op.stage = Stage::Running;
+            op.trouble = None;
+        }
+        self.apply(Change::PutModule(record));
+        self.take_step(id, "flip", turn);
+    }
+
+    /// After the commit: the old cohort goes.
+    fn operate_replace(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
+        self.take_step(id, "flip", turn);
+        let Some(module) = self.modules.get(key) else { return };
+        let cohort = module.record.cohort;
+        let old: Vec<&Worker> =
+            module.workers.iter().filter_map(|it| self.slots.get(*it)).filter(|it| it.cohort < cohort).collect();
+        if old.is_empty() {
+            self.take_step(id, "clean-up", turn);
+            if self.cohort_settled(key, cohort) && self.peers_let_go(id, turn) {
+                let result = self.hopeless(key, cohort).map_or(Ok(()), Err);
+                self.end_operation(id, result, turn);
+            }
+            return;
+        }
+        let leaves = |it: &&Worker| it.leaving.as_ref().is_some_and(|it| it.stage != LeaveStage::Withdrawing);
+        if !old.iter().any(|it| it.alive()) {
+            self.take_step(id, "clean-up", turn);
+        } else if old.iter().all(|it| leaves(it) || !it.alive()) {
+            self.take_step(id, "drain", turn);
+        } else if old.iter().all(|it| it.leaving.is_none())
+            && let Some(mut error) = self.hopeless(key, cohort)
+        {
+            error.message =
+                format!("after the commit {}; the workers of the earlier version go on serving", error.message);
+            self.end_operation(id, Err(error), turn);
+        }
+    }
+
+    fn cohort_settled(&self, key: &ModuleKey, cohort: u64) -> bool {
+        self.staffed(key) || self.hopeless(key, cohort).is_some()
+    }
+
+    fn operate_roll_back(&mut self, id: &OperationId, key: &ModuleKey, error: ApiError, turn: &mut Turn<'_>) {
+        let Some(module) = self.modules.get(key) else { return };
+        let left =
+            module.workers.iter().filter_map(|it| self.slots.get(*it)).any(|it| it.cohort > module.record.cohort);
+        if !left && self.peers_let_go(id, turn) {
+            self.end_operation(id, Err(error), turn);
+        }
+    }
+
+    /// A swap goes back to what was before.
+    pub(super) fn roll_back(&mut self, id: &OperationId, mut error: ApiError, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.get_mut(id) else { return };
+        let key = op.key.clone();
+        error.message = format!("{}; rolled back, the workers that were there go on", error.message);
+        op.stage = Stage::RollingBack(error);
+        self.take_step(id, "roll-back", turn);
+        if let Some(key) = key {
+            self.touch_module(&key);
+        }
+    }
+
+    fn operate_stop(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
+        let Some(module) = self.modules.get(key) else { return };
+        let alive = module.workers.iter().filter_map(|it| self.slots.get(*it)).any(Worker::alive);
+        self.take_step(id, if alive { "drain" } else { "clean-up" }, turn);
+        let empty = self.modules.get(key).is_some_and(|it| it.workers.is_empty());
+        let loaded = self.resources.keys().any(|it| it.tenant == key.tenant && it.module == key.module);
+        if empty && !loaded && self.peers_let_go(id, turn) {
+            self.end_operation(id, Ok(()), turn);
+        }
+    }
+
+    fn operate_uninstall(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
+        self.take_step(id, "remove-package", turn);
+        let Some(op) = self.operations.get_mut(id) else { return };
+        if !op.ordered {
+            op.ordered = true;
+            let (tenant, digests) = (op.request().tenant().clone(), op.removes.clone());
+            turn.act(Action::RemovePackage { operation: id.clone(), tenant, digests });
+        }
+    }
+
+    pub(super) fn package_removed(&mut self, id: &OperationId, result: Result<u64, String>, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.get_mut(id) else { return };
+        if !op.ordered || op.stage != Stage::Running {
+            return;
+        }
+        let result = match result {
+            Ok(bytes) => {
+                op.receipt.disk_bytes = bytes;
+                Ok(())
+            }
+            Err(reason) => {
+                let message =
+                    format!("{} is unregistered, but its package could not be removed: {reason}", op.subject());
+                op.receipt.still_held.extend(op.removes.iter().map(|it| format!("package {it} on disk")));
+                Err(ApiError::new(ErrorCode::Failed, Blame::Host, message)
+                    .remedy("Mend the state directory's disk, then remove the package's files there."))
+            }
+        };
+        self.end_operation(id, result, turn);
+    }
+
+    /// Whether a cohort does what it is there for.
+    fn cohort_serves(&self, key: &ModuleKey, cohort: u64, version: &Version) -> bool {
+        let Some(installed) = self.modules.get(key).and_then(|it| it.versions.get(version)) else { return false };
+        match installed.spec.runtime {
+            Runtime::Resource { .. } => self.all_loaded(key, version),
+            Runtime::Sdk | Runtime::Http | Runtime::Base => self.cohort_ready(key, cohort, installed.spec.instances),
+        }
+    }
+
+    /// Why a cohort will not become ready by itself.
+    fn hopeless(&self, key: &ModuleKey, cohort: u64) -> Option<ApiError> {
+        let module = self.modules.get(key)?;
+        let workers = module.workers.iter().filter_map(|it| self.slots.get(*it)).filter(|it| it.cohort == cohort);
+        workers.into_iter().find_map(|it| {
+            let reason = it.reason.as_deref().unwrap_or("no reason is known");
+            match it.life {
+                Life::Settled(EndKind::Failed) => {
+                    Some(refuse::failed(Blame::Module, format!("worker {} failed: {reason}", it.id)))
+                }
+                Life::Settled(EndKind::Exited) => {
+                    Some(refuse::failed(Blame::Module, format!("worker {} exited: {reason}", it.id)))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// The resource that a cohort waits for in vain.
+    fn starved(&self, key: &ModuleKey, cohort: u64) -> Option<ApiError> {
+        let module = self.modules.get(key)?;
+        let mut waiting = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        let worker = waiting.find(|it| it.cohort == cohort && it.life == Life::Waiting)?;
+        worker.maps().iter().find_map(|name| match self.provided_resource(key, name) {
+            None => Some(refuse::no_resource(key, name)),
+            Some(id) => match self.resources.get(&id) {
+                Some(super::resources::Resource::Failed { reason, .. }) => Some(refuse::failed(
+                    Blame::Module,
+                    format!("{key} maps resource {name}, which could not be loaded: {reason}"),
+                )),
+                _ => None,
+            },
+        })
+    }
+
+    /// A worker has failed: the operation that waits for it fails.
+    pub(super) fn trouble(&mut self, key: &ModuleKey, cohort: u64, text: &str) {
+        let Some(current) = self.modules.get(key).map(|it| it.record.cohort) else { return };
+        let Some(op) = self.operations.on_mut(key) else { return };
+        let awaited = match op.request() {
+            Request::Start { .. } => cohort == current,
+            Request::Swap { .. } | Request::Restart { .. } if op.order > current => cohort == op.order,
+            _ => false,
+        };
+        if awaited && matches!(op.stage, Stage::Running | Stage::Committing) {
+            op.trouble.get_or_insert_with(|| {
+                refuse::failed(Blame::Module, format!("{key}: {text}"))
+                    .remedy(format!("`mortise logs {}` shows what it printed.", key.module))
+            });
+        }
+    }
+
+    /// Whether peers have let go of what they had mapped of the workers that ended. They get a time for it; after that, the
+    /// receipt says what they hold.
+    fn peers_let_go(&mut self, id: &OperationId, turn: &mut Turn<'_>) -> bool {
+        let within = self.config.receipt_within;
+        let Some(op) = self.operations.get_mut(id) else { return true };
+        if op.awaits.is_empty() {
+            return true;
+        }
+        if !op.receipt_timer {
+            op.receipt_timer = true;
+            turn.timer(Timer::Receipt(id.clone()), within);
+        }
+        false
+    }
+
+    pub(super) fn close_receipt(&mut self, id: &OperationId) {
+        let Some(op) = self.operations.get_mut(id) else { return };
+        if !op.receipt_timer {
+            return;
+        }
+        for channel in std::mem::take(&mut op.awaits) {
+            let Some(known) = self.channels.get(&channel) else { continue };
+            let holders = super::channel::ROLES.into_iter().filter(|it| known.end(*it) != End::Released);
+            for role in holders {
+                let worker = known.worker(role);
+                let name = self.slots.get(worker).map_or_else(|| "a module".to_owned(), |it| it.key.to_string());
+                let text = format!("{name} (worker {worker}) still maps channel {channel} ({})", known.edge.service);
+                op.receipt.still_held.push(text);
+            }
+        }
+        self.touched.operations.insert(id.clone());
+    }
+
+    /// Whether every ready caller has been routed to every ready worker of the module, and every base too.
+    fn is_published(&self, key: &ModuleKey) -> bool {
+        let Some(module) = self.modules.get(key) else { return true };
+        let Some(installed) = module.current() else { return true };
+        let published = installed.spec.provides.iter().filter(|it| module.record.published.contains(&it.service));
+        for provided in published {
+            if provided.http.is_some() {
+                if !self.http_in_force() {
+                    return false;
+                }
+                continue;
+            }
+            let callers = self.index.callers.get(&(key.tenant.clone(), provided.service.clone()));
+            let callers = callers.into_iter().flatten().filter_map(|it| self.slots.get(*it));
+            for caller in callers.filter(|it| it.ready && it.connected() && it.calls() && it.key != *key) {
+                if !self.is_routed_to(caller, key, &provided.service) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn is_routed_to(&self, caller: &Worker, key: &ModuleKey, service: &mortise_control::ServiceName) -> bool {
+        if !caller.reported.is_empty() || !caller.routes.unacknowledged.is_empty() || caller.routes.sent.is_none() {
+            return false;
+        }
+        let Some(module) = self.modules.get(key) else { return true };
+        let callees = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        callees.filter(|it| it.stays() && it.connected() && it.cohort == module.record.cohort).all(|callee| {
+            let edge = Edge { caller: caller.id, callee: callee.id, service: service.clone() };
+            match self.edges.get(&edge) {
+                None => false,
+                Some(EdgeState::Waiting | EdgeState::Parted) => true,
+                Some(EdgeState::Channel(id)) => self.channels.get(id).is_some_and(|it| it.stage == ChannelStage::Open),
+            }
+        })
+    }
+
+    /// Whether no new call can reach a service of the module that is not published.
+    fn is_withdrawn(&self, key: &ModuleKey) -> bool {
+        let Some(module) = self.modules.get(key) else { return true };
+        let workers: Vec<WorkerId> = module.workers.iter().copied().collect();
+        let reachable = workers.iter().filter_map(|it| self.slots.get(*it)).any(|worker| {
+            let open = worker.channels.iter().filter_map(|it| self.channels.get(it)).any(|it| {
+                it.edge.callee == worker.id
+                    && it.callee != End::Released
+                    && !module.record.published.contains(&it.edge.service)
+            });
+            open || !worker.reported.is_empty() || self.recovering.contains(&worker.id)
+        });
+        !reachable && self.http_in_force()
+    }
+
+    /// Operations that wait for channels and routes of others look again.
+    pub(super) fn touch_routing_operations(&mut self) {
+        let waiting: Vec<OperationId> = self
+            .operations
+            .unended()
+            .filter(|it| matches!(it.request(), Request::Publish { .. } | Request::Unpublish { .. }))
+            .map(|it| it.operation.id.clone())
+            .collect();
+        self.touched.operations.extend(waiting);
+    }
+}

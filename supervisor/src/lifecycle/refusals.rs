@@ -1,0 +1,109 @@
+//! How a request is refused: what was found, and what to do next.
+
+use std::fmt::Display;
+
+use mortise_control::{ResourceName, ServiceName};
+use semver::Version;
+
+use super::ModuleKey;
+use super::module::Module;
+use super::operation::{Op, verb};
+use crate::api::{ApiError, Blame, ErrorCode, OperationId};
+
+pub(super) fn conflict(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, Blame::Caller, message)
+}
+
+pub(super) fn not_found(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, Blame::Caller, message)
+}
+
+pub(super) fn failed(blame: Blame, message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Failed, blame, message)
+}
+
+pub(super) fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|it| it.to_string()).collect();
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+pub(super) fn stopping() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, Blame::Operator, "the supervisor is stopping")
+        .remedy("Ask again when it has been started again.")
+}
+
+pub(super) fn bad_operation_id(id: &OperationId) -> ApiError {
+    let shown: String = id.0.chars().take(80).collect();
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, format!("{shown:?} is not an operation id"))
+        .remedy("An operation id is 1 to 128 printable ASCII characters without spaces.")
+}
+
+pub(super) fn other_request(op: &Op) -> ApiError {
+    conflict(format!("operation {} was a different request ({} {})", op.operation.id, verb(op.request()), op.subject()))
+        .remedy("Use a new operation id for a new request.")
+}
+
+pub(super) fn busy(op: &Op) -> ApiError {
+    conflict(format!("{}: operation {} ({}) is under way", op.subject(), op.operation.id, verb(op.request())))
+        .remedy(format!("Wait until operation {} has ended, then ask again.", op.operation.id))
+}
+
+pub(super) fn no_package(digest: &str) -> ApiError {
+    not_found(format!("there is no package {digest} in the package store")).remedy("Upload the package first.")
+}
+
+pub(super) fn no_module(key: &ModuleKey) -> ApiError {
+    not_found(format!("module {key} is not installed")).remedy("`mortise ps` lists the modules that are.")
+}
+
+pub(super) fn no_version(module: &Module, version: &Version) -> ApiError {
+    let key = &module.record.key;
+    not_found(format!("{key} {version} is not installed; installed: {}", list(module.versions.keys().rev())))
+        .remedy("Install that version first, or name one that is installed.")
+}
+
+pub(super) fn no_service(key: &ModuleKey, version: &Version, service: &ServiceName, has: &str) -> ApiError {
+    not_found(format!("{key} {version} does not provide service {service}; it provides: {has}"))
+        .remedy("Name one of its services.")
+}
+
+pub(super) fn not_running(key: &ModuleKey, verb: &str) -> ApiError {
+    conflict(format!("{key} is not running, so there is nothing to {verb}")).remedy(format!("`mortise start {key}`"))
+}
+
+pub(super) fn still_running(key: &ModuleKey, version: &Version) -> ApiError {
+    conflict(format!("{key} {version} is running")).remedy(format!("`mortise stop {key}` first."))
+}
+
+pub(super) fn other_version_runs(key: &ModuleKey, running: &Version, asked: &Version) -> ApiError {
+    conflict(format!("{key} runs version {running}")).remedy(format!("`mortise swap {}@{asked}`", key.module))
+}
+
+pub(super) fn published_elsewhere(tenant_service: &ServiceName, owner: &ModuleKey) -> ApiError {
+    conflict(format!("service {tenant_service} is published by {owner}"))
+        .remedy(format!("`mortise unpublish {}` first: one module answers a service.", owner.module))
+}
+
+pub(super) fn route_taken(route: &str, owner: &ModuleKey, service: &ServiceName) -> ApiError {
+    conflict(format!("the HTTP route {route} is taken by service {service} of {owner}"))
+        .remedy("Unpublish that service first, or choose another host or path prefix in module.toml.")
+}
+
+pub(super) fn drops_service(key: &ModuleKey, version: &Version, service: &ServiceName) -> ApiError {
+    conflict(format!("{key} {version} does not provide service {service}, which is published"))
+        .remedy(format!("`mortise unpublish` {service} first, or take a version that provides it."))
+}
+
+pub(super) fn no_resource(key: &ModuleKey, resource: &ResourceName) -> ApiError {
+    conflict(format!("{key} maps resource {resource}, which no running module of its tenant provides"))
+        .remedy("Start the module that holds the resource first.")
+}
+
+pub(super) fn resource_provided_elsewhere(resource: &ResourceName, owner: &ModuleKey) -> ApiError {
+    conflict(format!("resource {resource} is provided by {owner}, which is running"))
+        .remedy(format!("Stop {owner} first: one module provides a resource."))
+}
+
+pub(super) fn resource_in_use(resource: &ResourceName, users: &str) -> ApiError {
+    conflict(format!("resource {resource} is mapped by {users}")).remedy("Stop (or restart) these modules first.")
+}

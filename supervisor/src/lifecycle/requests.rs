@@ -1,0 +1,483 @@
+//! Requests: refused with a reason, or made an operation that is on disk before anything is done for it.
+
+use std::collections::BTreeSet;
+
+use mortise_control::{ModuleName, ServiceName, TenantName};
+use semver::Version;
+
+use super::journal::Purpose;
+use super::module::{HttpKey, Module, offers};
+use super::operation::{Op, Stage, ended};
+use super::refusals as refuse;
+use super::state::State;
+use super::turn::{About, Turn};
+use super::worker::Life;
+use super::{Action, ModuleKey, ModuleSpec, Package, ResourceId, Runtime, Submitted};
+use crate::api::{
+    ApiError, Blame, Desired, ErrorCode, EventKind, Operation, OperationId, OperationState, Request, StepRecord,
+};
+use crate::store::{Change, ModuleRecord, VersionRecord};
+
+/// What accepting a request changes.
+struct Plan {
+    key: ModuleKey,
+    changes: Vec<Change>,
+    removes: Vec<String>,
+    then: Then,
+}
+
+/// What is left to do once the changes are on disk.
+#[derive(PartialEq)]
+enum Then {
+    Nothing,
+    Work,
+}
+
+impl Plan {
+    fn new(key: ModuleKey, changes: Vec<Change>, then: Then) -> Self {
+        Self { key, changes, removes: Vec::new(), then }
+    }
+}
+
+impl State {
+    pub(super) fn request(&mut self, submitted: Submitted, turn: &mut Turn<'_>) {
+        let Submitted { ticket, operation: id, request, package } = submitted;
+        if let Some(op) = self.operations.get_mut(&id) {
+            let result = if op.request() != &request {
+                Err(refuse::other_request(op))
+            } else if op.stage == Stage::Accepting {
+                op.tickets.push(ticket);
+                return;
+            } else {
+                Ok(Box::new(op.operation.clone()))
+            };
+            turn.act(Action::Answer { ticket, result });
+            return;
+        }
+        let order = self.operations.next_order;
+        match self.plan(&id, &request, package, order, turn) {
+            Err(error) => turn.act(Action::Answer { ticket, result: Err(error) }),
+            Ok(plan) => {
+                let operation = Operation {
+                    id,
+                    request,
+                    state: OperationState::Running,
+                    steps: vec![StepRecord { step: "accept".to_owned(), at: turn.now.wall }],
+                    error: None,
+                    receipt: None,
+                    started: turn.now.wall,
+                    ended: None,
+                };
+                let mut op = Op::new(operation, Some(plan.key), order);
+                op.stage = Stage::Accepting;
+                op.removes = plan.removes;
+                op.changes = plan.changes;
+                op.tickets.push(ticket);
+                self.propose(op, &plan.then, turn);
+            }
+        }
+    }
+
+    fn propose(&mut self, mut op: Op, then: &Then, turn: &Turn<'_>) {
+        let id = op.operation.id.clone();
+        let mut record = op.record();
+        if *then == Then::Nothing {
+            let last = ended(&op, Ok(()), turn.now.wall);
+            record.operation = last.clone();
+            op.at_once = Some(Box::new(last));
+        }
+        op.forgets = self.operations.surplus(self.config.remembered_operations);
+        let mut changes = op.changes.clone();
+        changes.push(Change::PutOperation(Box::new(record)));
+        changes.extend(op.forgets.iter().cloned().map(Change::RemoveOperation));
+        self.operations.insert(op);
+        self.journal.stage(Purpose::Accept(id), changes);
+    }
+
+    /// The operation is on disk: it is answered, and its changes hold.
+    pub(super) fn accepted(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.get_mut(id) else { return };
+        op.stage = Stage::Running;
+        let changes = std::mem::take(&mut op.changes);
+        let forgets = std::mem::take(&mut op.forgets);
+        let tickets = std::mem::take(&mut op.tickets);
+        let last = op.at_once.take();
+        let shown = last.as_deref().unwrap_or(&op.operation).clone();
+        let key = op.key.clone();
+        let about = About { key: key.as_ref(), operation: Some(id), ..About::default() };
+        turn.tell(EventKind::Operation, about, format!("{} accepted", super::operation::verb(&shown.request)));
+        for ticket in tickets {
+            turn.act(Action::Answer { ticket, result: Ok(Box::new(shown.clone())) });
+        }
+        turn.act(Action::Progress(Box::new(shown)));
+        for forgotten in &forgets {
+            self.operations.remove(forgotten);
+        }
+        for change in changes {
+            self.apply(change);
+        }
+        if let Some(last) = last {
+            if let Some(op) = self.operations.get_mut(id) {
+                op.stage = Stage::Ending(last);
+            }
+            self.ended_on_disk(id, turn);
+        }
+        if let Some(key) = key {
+            self.retry_resources(&key);
+            self.touch_module(&key);
+        }
+    }
+
+    /// The operation is not on disk: nothing has happened.
+    pub(super) fn not_accepted(&mut self, id: &OperationId, error: ApiError, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.remove(id) else { return };
+        for ticket in op.tickets {
+            turn.act(Action::Answer { ticket, result: Err(error.clone()) });
+        }
+    }
+
+    fn plan(
+        &self,
+        id: &OperationId,
+        request: &Request,
+        package: Option<Package>,
+        order: u64,
+        turn: &Turn<'_>,
+    ) -> Result<Plan, ApiError> {
+        if self.stopping {
+            return Err(refuse::stopping());
+        }
+        if !(1..=128).contains(&id.0.len()) || !id.0.bytes().all(|it| it.is_ascii_graphic()) {
+            return Err(refuse::bad_operation_id(id));
+        }
+        match request {
+            Request::Install { tenant, digest } => self.plan_install(tenant, digest, package, turn),
+            Request::Uninstall { tenant, module, version } => self.plan_uninstall(tenant, module, version.as_ref()),
+            Request::Start { tenant, module, version } => self.plan_start(tenant, module, version.as_ref(), order),
+            Request::Stop { tenant, module } => self.plan_stop(tenant, module),
+            Request::Restart { tenant, module } => self.plan_restart(tenant, module),
+            Request::Swap { tenant, module, version } => self.plan_swap(tenant, module, version),
+            Request::Publish { tenant, module, service } => self.plan_publish(tenant, module, service.as_ref()),
+            Request::Unpublish { tenant, module, service } => self.plan_unpublish(tenant, module, service.as_ref()),
+        }
+    }
+
+    fn plan_install(
+        &self,
+        tenant: &TenantName,
+        digest: &str,
+        package: Option<Package>,
+        turn: &Turn<'_>,
+    ) -> Result<Plan, ApiError> {
+        let Some(package) = package.filter(|it| it.digest == digest) else { return Err(refuse::no_package(digest)) };
+        let key = ModuleKey { tenant: tenant.clone(), module: package.spec.module.clone() };
+        self.idle(&key)?;
+        if let Some(op) = self.operations.unended().find(|it| it.removes.iter().any(|it| it == digest)) {
+            return Err(refuse::busy(op));
+        }
+        let module = self.modules.get(&key);
+        let version = &package.spec.version;
+        if let Some(installed) = module.and_then(|it| it.versions.get(version)) {
+            if installed.digest == digest {
+                return Ok(Plan::new(key, Vec::new(), Then::Nothing));
+            }
+            return Err(refuse::conflict(format!(
+                "{key} {version} is installed with other content: package {}, not {digest}",
+                installed.digest
+            ))
+            .remedy("Give changed content a new version, or uninstall that version first."));
+        }
+        let mut changes = Vec::new();
+        if module.is_none() {
+            changes.push(Change::PutModule(Module::new(key.clone()).record));
+        }
+        changes.push(Change::PutVersion(Box::new(VersionRecord {
+            key: key.clone(),
+            spec: package.spec,
+            digest: package.digest,
+            installed: turn.now.wall,
+        })));
+        Ok(Plan::new(key, changes, Then::Nothing))
+    }
+
+    fn plan_uninstall(
+        &self,
+        tenant: &TenantName,
+        module: &ModuleName,
+        version: Option<&Version>,
+    ) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let gone: BTreeSet<&Version> = match version {
+            Some(version) => {
+                let (installed, _) =
+                    module.versions.get_key_value(version).ok_or_else(|| refuse::no_version(module, version))?;
+                BTreeSet::from([installed])
+            }
+            None => module.versions.keys().collect(),
+        };
+        if let Some(running) = module.record.version.as_ref().filter(|it| module.runs() && gone.contains(it)) {
+            return Err(refuse::still_running(&key, running));
+        }
+        if let Some(worker) =
+            module.workers.iter().filter_map(|it| self.slots.get(*it)).find(|it| gone.contains(&it.spec.version))
+        {
+            return Err(refuse::still_running(&key, &worker.spec.version));
+        }
+        for version in &gone {
+            for name in module.versions[version].spec.resources() {
+                self.unused(&ResourceId {
+                    tenant: key.tenant.clone(),
+                    resource: name.clone(),
+                    module: key.module.clone(),
+                    version: (*version).clone(),
+                })?;
+            }
+        }
+        let digests: BTreeSet<&String> = gone.iter().map(|it| &module.versions[it].digest).collect();
+        let removes: Vec<String> = digests.into_iter().filter(|it| !self.refers(it, &key, &gone)).cloned().collect();
+        let mut changes: Vec<Change> =
+            gone.iter().map(|it| Change::RemoveVersion(key.clone(), (*it).clone())).collect();
+        if gone.len() == module.versions.len() {
+            changes.push(Change::RemoveModule(key.clone()));
+        }
+        let then = if removes.is_empty() { Then::Nothing } else { Then::Work };
+        Ok(Plan { key, changes, removes, then })
+    }
+
+    /// Whether anything but these versions refers to a package.
+    fn refers(&self, digest: &str, key: &ModuleKey, but: &BTreeSet<&Version>) -> bool {
+        let installed = self.modules.iter().any(|(other, module)| {
+            module.versions.iter().any(|(version, it)| it.digest == digest && !(other == key && but.contains(version)))
+        });
+        let coming = self.operations.unended().flat_map(|it| &it.changes);
+        installed || coming.into_iter().any(|it| matches!(it, Change::PutVersion(version) if version.digest == digest))
+    }
+
+    fn plan_start(
+        &self,
+        tenant: &TenantName,
+        module: &ModuleName,
+        version: Option<&Version>,
+        order: u64,
+    ) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let running = if module.runs() { module.record.version.clone() } else { None };
+        let version = match version.cloned().or_else(|| running.clone()) {
+            Some(version) => version,
+            None => module.versions.keys().next_back().cloned().ok_or_else(|| refuse::no_module(&key))?,
+        };
+        let installed = module.versions.get(&version).ok_or_else(|| refuse::no_version(module, &version))?;
+        let mut workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        if let Some(running) = running {
+            let settled = |it: &super::worker::Worker| matches!(it.life, Life::Settled(_));
+            if running == version && !workers.clone().any(settled) {
+                return Ok(Plan::new(key, Vec::new(), Then::Work));
+            }
+            if running != version && !workers.all(settled) {
+                return Err(refuse::other_version_runs(&key, &running, &version));
+            }
+        }
+        self.check_version(&key, module, &installed.spec)?;
+        let record =
+            ModuleRecord { desired: Desired::Running, version: Some(version), cohort: order, ..module.record.clone() };
+        Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
+    }
+
+    fn plan_stop(&self, tenant: &TenantName, module: &ModuleName) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        if !module.runs() && module.workers.is_empty() {
+            return Ok(Plan::new(key, Vec::new(), Then::Nothing));
+        }
+        for resource in self.resources.keys().filter(|it| it.tenant == key.tenant && it.module == key.module) {
+            self.unused(resource)?;
+        }
+        let record = ModuleRecord { desired: Desired::Installed, version: None, ..module.record.clone() };
+        Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
+    }
+
+    fn plan_restart(&self, tenant: &TenantName, module: &ModuleName) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let installed = module.current().ok_or_else(|| refuse::not_running(&key, "restart"))?;
+        self.check_version(&key, module, &installed.spec)?;
+        Ok(Plan::new(key, Vec::new(), Then::Work))
+    }
+
+    fn plan_swap(&self, tenant: &TenantName, module: &ModuleName, version: &Version) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let next = module.versions.get(version).ok_or_else(|| refuse::no_version(module, version))?;
+        let installed = module.current().ok_or_else(|| refuse::not_running(&key, "swap"))?;
+        let is_resource = |it: &ModuleSpec| matches!(it.runtime, Runtime::Resource { .. });
+        if is_resource(&installed.spec) != is_resource(&next.spec) {
+            return Err(refuse::conflict(format!(
+                "only one of {key} {} and {version} has workers",
+                installed.spec.version
+            ))
+            .remedy("Stop the module, then start that version."));
+        }
+        self.check_version(&key, module, &next.spec)?;
+        Ok(Plan::new(key, Vec::new(), Then::Work))
+    }
+
+    fn plan_publish(
+        &self,
+        tenant: &TenantName,
+        module: &ModuleName,
+        service: Option<&ServiceName>,
+    ) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let installed = module.shown_version().ok_or_else(|| refuse::no_module(&key))?;
+        let services = self.named_services(&key, &installed.spec, service)?;
+        for service in &services {
+            let owner = self.index.publishers.get(&(key.tenant.clone(), service.clone()));
+            let coming = self.coming_records().find(|it| it.key.tenant == key.tenant && it.published.contains(service));
+            if let Some(owner) = owner.or(coming.map(|it| &it.key)).filter(|it| **it != key) {
+                return Err(refuse::published_elsewhere(service, owner));
+            }
+        }
+        let mut record = module.record.clone();
+        record.published.extend(services);
+        if module.runs() {
+            self.check_routes(&key, &installed.spec, &record.published)?;
+        }
+        Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
+    }
+
+    fn plan_unpublish(
+        &self,
+        tenant: &TenantName,
+        module: &ModuleName,
+        service: Option<&ServiceName>,
+    ) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let mut record = module.record.clone();
+        match service {
+            None => record.published.clear(),
+            Some(service) => {
+                if !record.published.remove(service) {
+                    let installed = module.shown_version().ok_or_else(|| refuse::no_module(&key))?;
+                    self.named_services(&key, &installed.spec, Some(service))?;
+                }
+            }
+        }
+        Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
+    }
+
+    fn named_services(
+        &self,
+        key: &ModuleKey,
+        spec: &ModuleSpec,
+        service: Option<&ServiceName>,
+    ) -> Result<BTreeSet<ServiceName>, ApiError> {
+        let provided: BTreeSet<ServiceName> = spec.provides.iter().map(|it| it.service.clone()).collect();
+        match service {
+            None if provided.is_empty() => Err(ApiError::new(
+                ErrorCode::Invalid,
+                Blame::Caller,
+                format!("{key} {} provides no services", spec.version),
+            )),
+            None => Ok(provided),
+            Some(name) if provided.contains(name) => Ok(BTreeSet::from([name.clone()])),
+            Some(name) => Err(refuse::no_service(key, &spec.version, name, &refuse::list(provided))),
+        }
+    }
+
+    /// Whether a version may take the module's place in the world.
+    fn check_version(&self, key: &ModuleKey, module: &Module, spec: &ModuleSpec) -> Result<(), ApiError> {
+        if let Some(lost) = module.record.published.iter().find(|it| spec.provided(it).is_none()) {
+            return Err(refuse::drops_service(key, &spec.version, lost));
+        }
+        self.check_routes(key, spec, &module.record.published)?;
+        let coming: Vec<(&ModuleKey, &ModuleSpec)> = self.coming_versions().collect();
+        for name in &spec.maps {
+            let provided = self.index.resources.contains_key(&(key.tenant.clone(), name.clone()))
+                || coming.iter().any(|(it, spec)| it.tenant == key.tenant && spec.resources().contains(name));
+            if !provided {
+                return Err(refuse::no_resource(key, name));
+            }
+        }
+        for name in spec.resources() {
+            let owner = self.index.resources.get(&(key.tenant.clone(), name.clone()));
+            let rival = coming.iter().find(|(it, spec)| it.tenant == key.tenant && spec.resources().contains(name));
+            if let Some(owner) = owner.or(rival.map(|it| it.0)).filter(|it| *it != key) {
+                return Err(refuse::resource_provided_elsewhere(name, owner));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_routes(
+        &self,
+        key: &ModuleKey,
+        spec: &ModuleSpec,
+        published: &BTreeSet<ServiceName>,
+    ) -> Result<(), ApiError> {
+        for (http, _) in offers(spec, published) {
+            if let Some((owner, service)) = self.route_owner(&http, key) {
+                let route = format!("{}{}", http.0.as_deref().unwrap_or("*"), http.1);
+                return Err(refuse::route_taken(&route, &owner, &service));
+            }
+        }
+        Ok(())
+    }
+
+    /// Another module that has, or is about to have, this part of the ingress.
+    fn route_owner(&self, http: &HttpKey, key: &ModuleKey) -> Option<(ModuleKey, ServiceName)> {
+        if let Some(owner) = self.index.http.get(http).filter(|(owner, _)| owner != key) {
+            return Some(owner.clone());
+        }
+        let published = |owner: &ModuleKey| {
+            let coming = self.coming_records().find(|it| it.key == *owner);
+            coming.or_else(|| self.modules.get(owner).map(|it| &it.record)).map(|it| &it.published)
+        };
+        self.coming_versions().filter(|(owner, _)| *owner != key).find_map(|(owner, spec)| {
+            let taken = offers(spec, published(owner)?).find(|(it, _)| it == http)?;
+            Some((owner.clone(), taken.1))
+        })
+    }
+
+    /// Module records that are on their way to the disk.
+    fn coming_records(&self) -> impl Iterator<Item = &ModuleRecord> {
+        self.operations.unended().flat_map(|it| &it.changes).filter_map(|it| match it {
+            Change::PutModule(record) => Some(record),
+            _ => None,
+        })
+    }
+
+    /// Versions that an operation is about to put in charge, or that a publish makes visible.
+    fn coming_versions(&self) -> impl Iterator<Item = (&ModuleKey, &ModuleSpec)> {
+        self.operations.unended().filter_map(|op| {
+            let key = op.key.as_ref()?;
+            let module = self.modules.get(key)?;
+            let coming = op.changes.iter().find_map(|it| match it {
+                Change::PutModule(record) if record.desired == Desired::Running => record.version.as_ref(),
+                _ => None,
+            });
+            let version = match op.request() {
+                Request::Swap { version, .. } => Some(version),
+                _ => coming,
+            };
+            Some((key, &*module.versions.get(version?)?.spec))
+        })
+    }
+
+    fn unused(&self, resource: &ResourceId) -> Result<(), ApiError> {
+        let users: Vec<String> = self
+            .slots
+            .workers()
+            .filter(|it| it.alive() && it.pinned.contains(resource))
+            .map(|it| format!("{} (worker {})", it.key, it.id))
+            .collect();
+        if users.is_empty() { Ok(()) } else { Err(refuse::resource_in_use(&resource.resource, &refuse::list(users))) }
+    }
+
+    fn idle(&self, key: &ModuleKey) -> Result<(), ApiError> {
+        self.operations.on(key).map_or(Ok(()), |op| Err(refuse::busy(op)))
+    }
+
+    fn idle_module(&self, tenant: &TenantName, module: &ModuleName) -> Result<(ModuleKey, &Module), ApiError> {
+        let key = ModuleKey { tenant: tenant.clone(), module: module.clone() };
+        self.idle(&key)?;
+        let module = self.modules.get(&key).ok_or_else(|| refuse::no_module(&key))?;
+        Ok((key, module))
+    }
+}

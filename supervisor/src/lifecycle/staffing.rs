@@ -1,0 +1,224 @@
+//! Which workers a module should have: instances of the cohort in charge, and of the one that a swap is bringing up.
+//!
+//! Cohorts carry the order number of the operation that made them, so a cohort below the one in charge was superseded and
+//! one above it was never committed.
+
+use std::sync::Arc;
+
+use mortise_control::WorkerId;
+use semver::Version;
+
+use super::operation::Stage;
+use super::state::State;
+use super::turn::{About, Turn};
+use super::worker::{Appointment, LeaveStage, Leaving, Life, Outcome, Why, Worker, role};
+use super::{ModuleKey, Timer};
+use crate::api::{EventKind, Request};
+
+impl State {
+    /// The rule for a module: hire who is missing, send away who is not wanted.
+    pub(super) fn staff(&mut self, key: &ModuleKey, turn: &mut Turn<'_>) {
+        let Some(module) = self.modules.get(key) else { return };
+        let (runs, current) = (module.runs(), module.record.cohort);
+        let version = module.record.version.clone();
+        let incoming = self.incoming(key);
+        let staffed = self.staffed(key);
+        let workers: Vec<WorkerId> = module.workers.iter().copied().collect();
+        for id in workers {
+            let Some(worker) = self.slots.get(id) else { continue };
+            let cohort = worker.cohort;
+            let idle = !worker.alive() && !matches!(worker.life, Life::Removing(_));
+            if self.stopping {
+                if idle || self.may_leave(key) {
+                    self.leave(id, Why::Stopped, turn);
+                }
+            } else if incoming.as_ref().is_some_and(|(it, _)| *it == cohort) {
+            } else if cohort > current {
+                self.leave(id, Why::RolledBack, turn);
+            } else if !runs {
+                self.leave(id, Why::Stopped, turn);
+            } else if cohort < current && (staffed || idle) {
+                self.leave(id, Why::Superseded, turn);
+            }
+        }
+        if self.stopping {
+            return;
+        }
+        if runs && let Some(version) = version {
+            self.hire(key, current, &version, turn);
+        }
+        if let Some((cohort, version)) = incoming {
+            self.hire(key, cohort, &version, turn);
+        }
+    }
+
+    /// The cohort that a swap is bringing up and has not committed, with its version.
+    pub(super) fn incoming(&self, key: &ModuleKey) -> Option<(u64, Version)> {
+        let op = self.operations.on(key)?;
+        let module = self.modules.get(key)?;
+        if !matches!(op.stage, Stage::Running | Stage::Committing) || op.order <= module.record.cohort {
+            return None;
+        }
+        match op.request() {
+            Request::Swap { version, .. } if module.record.version.as_ref() != Some(version) => {
+                Some((op.order, version.clone()))
+            }
+            Request::Restart { .. } => Some((op.order, module.record.version.clone()?)),
+            _ => None,
+        }
+    }
+
+    /// Whether the cohort in charge has all its workers ready.
+    pub(super) fn staffed(&self, key: &ModuleKey) -> bool {
+        let Some(module) = self.modules.get(key) else { return false };
+        module.current().is_some_and(|it| self.cohort_ready(key, module.record.cohort, it.spec.instances))
+    }
+
+    pub(super) fn cohort_ready(&self, key: &ModuleKey, cohort: u64, instances: u32) -> bool {
+        let Some(module) = self.modules.get(key) else { return false };
+        let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        workers.filter(|it| it.cohort == cohort && it.stays()).count() >= instances.max(1) as usize
+    }
+
+    fn hire(&mut self, key: &ModuleKey, cohort: u64, version: &Version, turn: &mut Turn<'_>) {
+        let Some(module) = self.modules.get(key) else { return };
+        let Some(installed) = module.versions.get(version) else { return };
+        let Some(role) = role(&installed.spec.runtime) else { return };
+        let (spec, digest) = (Arc::clone(&installed.spec), installed.digest.clone());
+        let present = module
+            .workers
+            .iter()
+            .filter_map(|it| self.slots.get(*it))
+            .filter(|it| it.cohort == cohort && it.leaving.is_none())
+            .count();
+        for _ in present..spec.instances.max(1) as usize {
+            let id = self.slots.allot();
+            let made = Appointment {
+                id,
+                key: key.clone(),
+                role,
+                spec: Arc::clone(&spec),
+                digest: digest.clone(),
+                cohort,
+                token: turn.draw.token(),
+                uid: self.config.first_uid.saturating_add(id.slot),
+            };
+            self.enlist(Worker::new(made, turn.now.wall));
+        }
+    }
+
+    /// The worker is in the table, its module's list and the indexes.
+    pub(super) fn enlist(&mut self, worker: Worker) {
+        let id = worker.id;
+        for service in worker.called_services() {
+            let key = (worker.key.tenant.clone(), service.clone());
+            self.index.callers.entry(key).or_default().insert(id);
+        }
+        if worker.role == mortise_control::Role::Base {
+            self.index.bases.insert(id);
+        }
+        if let Some(module) = self.modules.get_mut(&worker.key) {
+            module.workers.insert(id);
+        }
+        self.slots.occupy(worker);
+        self.touched.workers.insert(id);
+        self.touched.slots.insert(id.slot);
+    }
+
+    /// The worker is in none of them any more. Its slot is free; the record says so with the next save.
+    pub(super) fn delist(&mut self, id: WorkerId) -> Option<Worker> {
+        let worker = self.slots.vacate(id)?;
+        for service in worker.called_services() {
+            let key = (worker.key.tenant.clone(), service.clone());
+            if let Some(callers) = self.index.callers.get_mut(&key) {
+                callers.remove(&id);
+                if callers.is_empty() {
+                    self.index.callers.remove(&key);
+                }
+            }
+        }
+        self.index.bases.remove(&id);
+        self.recovering.remove(&id);
+        if let Some(module) = self.modules.get_mut(&worker.key) {
+            module.workers.remove(&id);
+        }
+        self.touched.slots.insert(id.slot);
+        for resource in &worker.pinned {
+            self.touched.resources.insert(resource.clone());
+        }
+        self.touch_module(&worker.key);
+        Some(worker)
+    }
+
+    /// The worker is on its way out, for good.
+    pub(super) fn leave(&mut self, id: WorkerId, why: Why, turn: &mut Turn<'_>) {
+        let flip_within = self.config.flip_within;
+        let Some(worker) = self.slots.get_mut(id) else { return };
+        match &mut worker.leaving {
+            // Somebody waits for the module to be gone: nobody is given time to take a successor that will not be.
+            Some(leaving) if leaving.why == Why::Superseded && why != Why::Superseded => leaving.why = why,
+            Some(_) => return,
+            None => worker.leaving = Some(Leaving { why, stage: LeaveStage::Withdrawing, flip_over: false }),
+        }
+        if worker.alive() {
+            worker.since = turn.now.wall;
+            if why == Why::Superseded {
+                turn.timer(Timer::Flip(id), flip_within);
+            }
+            let text = match why {
+                Why::Superseded => "leaves: other workers have taken its place",
+                Why::Stopped => "leaves: it is not wanted any more",
+                Why::RolledBack => "leaves: it was never put in charge",
+            };
+            let about = About {
+                key: Some(&worker.key),
+                version: Some(&worker.spec.version),
+                worker: Some(id),
+                ..About::default()
+            };
+            turn.tell(EventKind::Worker, about, text);
+        }
+        let (key, channels) = (worker.key.clone(), worker.channels.clone());
+        if why == Why::RolledBack {
+            self.condemn(id, "its cohort was rolled back", turn);
+        }
+        self.touched.workers.insert(id);
+        self.touched.channels.extend(channels);
+        self.touched.http = true;
+        self.touch_module(&key);
+        self.touch_provider(&key);
+    }
+
+    /// The same instance again: the same slot, the next generation, a new token.
+    pub(super) fn respawn(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
+        let Some(worker) = self.delist(id) else { return };
+        if id.generation == u32::MAX {
+            return; // the slot is used up; `staff` finds another
+        }
+        let next = self.slots.reuse(id.slot);
+        self.enlist(worker.successor(next, turn.draw.token(), turn.now.wall));
+    }
+
+    /// Nothing of the worker is left on the host and it is not tried again.
+    pub(super) fn vacate(&mut self, id: WorkerId) {
+        if let Some(worker) = self.delist(id)
+            && let Some(module) = self.modules.get_mut(&worker.key)
+            && worker.process.is_some()
+        {
+            module.show_ended(super::snapshot::stopped(&worker));
+        }
+    }
+
+    /// What follows the end of a worker.
+    pub(super) fn outcome(&self, worker: &Worker, clean: bool) -> Outcome {
+        use super::RestartPolicy::{Always, Never, OnFailure};
+        if worker.leaving.is_some() || self.stopping {
+            return Outcome::Vacate;
+        }
+        match worker.spec.restart {
+            Never | OnFailure if clean => Outcome::Exit,
+            Never => Outcome::Fail { again: false },
+            Always | OnFailure => Outcome::Fail { again: true },
+        }
+    }
+}

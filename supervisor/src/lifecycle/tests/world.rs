@@ -1,0 +1,129 @@
+//! The modules that the tests run.
+
+use std::time::Duration;
+
+use mortise_control::{ModuleName, ServiceName, TenantName};
+use semver::Version;
+
+use crate::api::{LimitsStatus, Request};
+use crate::lifecycle::{
+    Backoff, HttpOffer, ModuleKey, ModuleSpec, Package, ProvidedService, RestartPolicy, Runtime, Timeouts,
+};
+
+pub(super) fn tenant() -> TenantName {
+    TenantName::new("default").unwrap()
+}
+
+pub(super) fn name(text: &str) -> ModuleName {
+    ModuleName::new(text).unwrap()
+}
+
+pub(super) fn service(text: &str) -> ServiceName {
+    ServiceName::new(text).unwrap()
+}
+
+pub(super) fn key(text: &str) -> ModuleKey {
+    ModuleKey { tenant: tenant(), module: name(text) }
+}
+
+pub(super) fn version(major: u64) -> Version {
+    Version::new(major, 0, 0)
+}
+
+/// A module that needs nothing and provides nothing.
+pub(super) fn module(text: &str, major: u64) -> ModuleSpec {
+    ModuleSpec {
+        module: name(text),
+        version: version(major),
+        runtime: Runtime::Sdk,
+        provides: Vec::new(),
+        requires: Vec::new(),
+        maps: Vec::new(),
+        instances: 1,
+        restart: RestartPolicy::Always,
+        crash_limit: Some(3),
+        backoff: Backoff::default(),
+        health: None,
+        timeouts: Timeouts {
+            start: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+            stop: Duration::from_secs(5),
+        },
+        limits: LimitsStatus::default(),
+    }
+}
+
+impl ModuleSpec {
+    pub(super) fn serving(mut self, text: &str) -> Self {
+        self.provides.push(ProvidedService { service: service(text), http: None });
+        self
+    }
+
+    pub(super) fn offering(mut self, text: &str, prefix: &str) -> Self {
+        let http = Some(HttpOffer { host: None, prefix: prefix.to_owned() });
+        self.provides.push(ProvidedService { service: service(text), http });
+        self
+    }
+
+    pub(super) fn calling(mut self, text: &str) -> Self {
+        self.requires.push(service(text));
+        self
+    }
+
+    pub(super) fn mapping(mut self, text: &str) -> Self {
+        self.maps.push(mortise_control::ResourceName::new(text).unwrap());
+        self
+    }
+
+    pub(super) fn holding(mut self, text: &str) -> Self {
+        self.runtime = Runtime::Resource { resources: vec![mortise_control::ResourceName::new(text).unwrap()] };
+        self
+    }
+
+    pub(super) fn times(mut self, instances: u32) -> Self {
+        self.instances = instances;
+        self
+    }
+
+    pub(super) fn as_base(mut self) -> Self {
+        self.runtime = Runtime::Base;
+        self
+    }
+
+    pub(super) fn package(self) -> Package {
+        let digest = format!("{}-{}", self.module, self.version);
+        Package { spec: self, digest }
+    }
+}
+
+pub(super) fn start(text: &str) -> Request {
+    Request::Start { tenant: tenant(), module: name(text), version: None }
+}
+
+pub(super) fn start_version(text: &str, major: u64) -> Request {
+    Request::Start { tenant: tenant(), module: name(text), version: Some(version(major)) }
+}
+
+pub(super) fn stop(text: &str) -> Request {
+    Request::Stop { tenant: tenant(), module: name(text) }
+}
+
+pub(super) fn restart(text: &str) -> Request {
+    Request::Restart { tenant: tenant(), module: name(text) }
+}
+
+pub(super) fn swap(text: &str, major: u64) -> Request {
+    Request::Swap { tenant: tenant(), module: name(text), version: version(major) }
+}
+
+pub(super) fn publish(text: &str) -> Request {
+    Request::Publish { tenant: tenant(), module: name(text), service: None }
+}
+
+pub(super) fn unpublish(text: &str) -> Request {
+    Request::Unpublish { tenant: tenant(), module: name(text), service: None }
+}
+
+pub(super) fn uninstall(text: &str, major: Option<u64>) -> Request {
+    Request::Uninstall { tenant: tenant(), module: name(text), version: major.map(version) }
+}
