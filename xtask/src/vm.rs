@@ -61,7 +61,7 @@ echo "vm: $(uname -r), systemd $(systemctl --version | sed -n '1s/systemd \([0-9
 cd /tmp
 for test in /payload/tests/*; do
   echo "vm: running $(basename $test)"
-  $test --test-threads=1 FILTER 2>&1
+  $test --test-threads=1 --color=never FILTER 2>&1
 done
 sed 's/^/vm-skipped: /' $MORTISE_SKIPPED
 echo "vm: end"

@@ -31,10 +31,8 @@ pub fn plain(source: &str) -> String {
 /// CommonMark with tables, footnotes, task lists and strikethrough, an anchor at every heading, and the table of contents.
 #[must_use]
 pub fn extended(source: &str) -> (String, Vec<Heading>) {
-    let options = Options::ENABLE_TABLES
-        | Options::ENABLE_FOOTNOTES
-        | Options::ENABLE_TASKLISTS
-        | Options::ENABLE_STRIKETHROUGH;
+    let options =
+        Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES | Options::ENABLE_TASKLISTS | Options::ENABLE_STRIKETHROUGH;
     let mut events: Vec<Event<'_>> = Parser::new_ext(source, options).map(shown_as_text).collect();
     let mut contents = Vec::new();
     let mut used = HashMap::new();
@@ -122,7 +120,10 @@ mod tests {
         let source = "<script>x</script>\n\na <b>c</b> [l](javascript:x) [m](java\tscript:x) ![i](DATA:x) [ok](/a:b)";
         for html in [plain(source), extended(source).0] {
             assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
-            assert!(!html.to_lowercase().contains("href=\"java") && !html.to_lowercase().contains("src=\"data"), "{html}");
+            assert!(
+                !html.to_lowercase().contains("href=\"java") && !html.to_lowercase().contains("src=\"data"),
+                "{html}"
+            );
             assert!(html.contains("href=\"/a:b\""), "{html}");
         }
     }

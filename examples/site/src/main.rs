@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use example_contracts::markdown::v2::{Heading, MarkdownClient, Rendered};
 use example_contracts::spell::{Misspelling, SpellClient};
-use module_runtime::Worker;
+use module_runtime::{CallError, Failure as Fate, Worker};
 
 /// The longest document that can be posted.
 const BYTES_MOST: usize = 1 << 20;
@@ -77,14 +77,25 @@ struct Failure {
 }
 
 impl Failure {
-    fn new<E: std::fmt::Display>(error: module_runtime::CallError<E>) -> Self {
-        let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    fn new<E: std::fmt::Display>(error: CallError<E>) -> Self {
+        let status = match error.failure() {
+            // The service's own error: the document is to blame.
+            None => StatusCode::UNPROCESSABLE_ENTITY,
+            Some(Fate::Deadline { .. }) => StatusCode::GATEWAY_TIMEOUT,
+            Some(Fate::MaybeExecuted) => StatusCode::BAD_GATEWAY,
+            Some(Fate::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Some(Fate::NoService | Fate::NotStarted | Fate::Draining | Fate::Overloaded { .. }) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Some(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
         Self { status, message: error.to_string() }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json([("error", self.message)].into_iter().collect::<std::collections::BTreeMap<_, _>>())).into_response()
+        (self.status, Json([("error", self.message)].into_iter().collect::<std::collections::BTreeMap<_, _>>()))
+            .into_response()
     }
 }

@@ -89,8 +89,6 @@ pub enum Step {
         /// To what.
         value: u64,
     },
-    /// No capability can be gained by an exec any more.
-    DropBoundingSet,
     /// Become this user and group, keeping capabilities for the steps that follow.
     Identity {
         /// The uid.
@@ -143,7 +141,6 @@ impl Step {
             Self::Loopback => "loopback",
             Self::HostName(_) => "host-name",
             Self::ResourceLimit { .. } => "resource-limit",
-            Self::DropBoundingSet => "drop-bounding-set",
             Self::Identity { .. } => "identity",
             Self::UserNamespace { .. } => "user-namespace",
             Self::DropCapabilities => "drop-capabilities",
@@ -169,7 +166,6 @@ impl Step {
             | Self::Loopback
             | Self::HostName(_)
             | Self::ResourceLimit { .. }
-            | Self::DropBoundingSet
             | Self::Identity { .. }
             | Self::UserNamespace { .. }
             | Self::DropCapabilities
@@ -240,11 +236,14 @@ pub enum Listen {
     Port(u16),
 }
 
-/// What init or the process that becomes it writes to the status pipe when it cannot go on. An empty pipe that closes means that all
-/// is done.
+/// What init writes to the status pipe when its plan is done, just before the program runs. A [`Failure`] may still follow if
+/// it cannot be run; when the pipe closes with this alone, it runs.
+pub const DONE: u8 = b'+';
+
+/// What init writes to the status pipe when it cannot go on, encoded by rmp-serde with field names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// [`Step::name`], or `start`, `groups`, `descriptors`, `exec-init`, `plan`, `boot`, `listen`, `exec`.
+    /// [`Step::name`], or `plan`, `boot`, `listen`, `exec`.
     pub step: String,
     /// What it was about: a path, mostly.
     pub about: String,

@@ -92,23 +92,26 @@ pub(super) async fn logs(
         return Err(no_module(&of));
     }
     let (lines, response) = lines(&shared);
-    tokio::spawn(async move {
-        let mut lines = lines;
-        let Following { past, mut coming } = following;
-        lines.items(past.iter().map(Arc::as_ref)).await?;
-        while asked.follow {
-            match lines.or_end(coming.recv()).await? {
-                Ok(line) if line.tenant == of.tenant && line.module == of.module => {
-                    lines.items([line.as_ref()]).await?
-                }
-                Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => lines.missed::<LogLine>(missed).await?,
-                Err(RecvError::Closed) => return Err(Ended),
-            }
-        }
-        Ok(())
-    });
+    tokio::spawn(say_lines(following, of, asked.follow, lines));
     Ok(response)
+}
+
+async fn say_lines(following: Following<LogLine>, of: OneModule, follow: bool, mut lines: Lines) -> Result<(), Ended> {
+    let Following { past, mut coming } = following;
+    lines.items(past.iter().map(Arc::as_ref)).await?;
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        match lines.or_end(coming.recv()).await? {
+            Ok(line) if line.tenant == of.tenant && line.module == of.module => {
+                lines.items([line.as_ref()]).await?;
+            }
+            Ok(_) => {}
+            Err(RecvError::Lagged(missed)) => lines.missed::<LogLine>(missed).await?,
+            Err(RecvError::Closed) => return Err(Ended),
+        }
+    }
 }
 
 /// A slow follower loses nothing that the log still keeps: it goes on reading there.

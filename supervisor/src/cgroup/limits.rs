@@ -1,5 +1,19 @@
-//! What the processes of a group may use together.
+//! What the processes of a group may use together, and how it is written.
+//!
+//! `cgroups-rs` knows the files of each controller on v1 and v2; its controllers take the exact folder of a group, so they serve for
+//! groups below our own. Its `Cgroup` does not: it joins every mounted hierarchy (also those that Mortise does not use, at 120 µs
+//! each), looks for v2 only at /sys/fs/cgroup, and cannot be told what our own group is. So folders, joining, freezing and
+//! killing are ours.
 
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+
+use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::memory::MemController;
+use cgroups_rs::fs::pid::PidController;
+use cgroups_rs::fs::{MaxValue, error::Error};
+
+use super::{CgroupError, Controller};
 use crate::manifest;
 
 /// Limits of one group. None: no limit of its own.
@@ -27,4 +41,107 @@ impl From<&manifest::Limits> for Limits {
             io_weight: Some(limits.io_weight),
         }
     }
+}
+
+/// Which generation of cgroups a folder belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// The period of CPU quotas, in microseconds: the kernel's default.
+const PERIOD_USEC: u64 = 100_000;
+/// The kernel takes no smaller quota.
+const LEAST_QUOTA_USEC: i64 = 1_000;
+
+/// Writes the limits of one controller of one group.
+pub(super) fn write(
+    folder: &Path,
+    version: Version,
+    controller: Controller,
+    limits: &Limits,
+) -> Result<(), CgroupError> {
+    match controller {
+        Controller::Memory => memory(folder, version, limits),
+        Controller::Cpu => cpu(folder, version, limits),
+        Controller::Pids => pids(folder, version, limits),
+        Controller::Io => io(folder, version, limits),
+        Controller::CpuAccounting | Controller::Freezer => Ok(()),
+    }
+}
+
+fn memory(folder: &Path, version: Version, limits: &Limits) -> Result<(), CgroupError> {
+    let controller = MemController::new(folder.into(), PathBuf::new(), version == Version::V2);
+    let refused = |what, value: i64| move |error| refused(folder, what, value.to_string(), &error);
+    let swap_file = folder.join(if version == Version::V2 { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" });
+    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let memory = limits.memory_bytes.map(signed);
+    // v1 limits memory and swap together, v2 swap alone. A kernel without swap accounting has no file for it.
+    let swap = match version {
+        Version::V1 => limits.memory_bytes.map(|it| signed(it.saturating_add(limits.swap_bytes.unwrap_or(0)))),
+        Version::V2 => limits.swap_bytes.map(signed),
+    };
+    let swap = swap.filter(|_| swap_file.exists());
+    let set_memory = || memory.map_or(Ok(()), |it| controller.set_limit(it).map_err(refused("memory", it)));
+    let set_swap = || swap.map_or(Ok(()), |it| controller.set_memswap_limit(it).map_err(refused("swap", it)));
+    // On v1 the sum may never be below the memory limit: which one comes first depends on whether it grows or shrinks.
+    let grows = version == Version::V1 && memory.is_some_and(|it| i128::from(it) > read_number(&swap_file));
+    if grows {
+        set_swap()?;
+        set_memory()?;
+    } else {
+        set_memory()?;
+        set_swap()?;
+    }
+    if version == Version::V2 {
+        let file = folder.join("memory.oom.group");
+        std::fs::write(&file, "1").map_err(CgroupError::file("write", &file))?;
+    }
+    Ok(())
+}
+
+fn read_number(file: &Path) -> i128 {
+    std::fs::read_to_string(file).ok().and_then(|it| it.trim().parse().ok()).unwrap_or(i128::MAX)
+}
+
+fn cpu(folder: &Path, version: Version, limits: &Limits) -> Result<(), CgroupError> {
+    let Some(cores) = limits.cpu_cores else { return Ok(()) };
+    let quota = ((cores * PERIOD_USEC as f64).round() as i64).max(LEAST_QUOTA_USEC);
+    let controller = CpuController::new(folder.into(), PathBuf::new(), version == Version::V2);
+    controller
+        .set_cfs_quota_and_period(Some(quota), Some(PERIOD_USEC))
+        .map_err(|error| refused(folder, "cpu", cores.to_string(), &error))
+}
+
+fn pids(folder: &Path, version: Version, limits: &Limits) -> Result<(), CgroupError> {
+    let Some(pids) = limits.pids else { return Ok(()) };
+    let controller = PidController::new(folder.into(), PathBuf::new(), version == Version::V2);
+    controller
+        .set_pid_max(MaxValue::Value(pids.into()))
+        .map_err(|error| refused(folder, "pids", pids.to_string(), &error))
+}
+
+/// Ours: `cgroups-rs` writes `io.bfq.weight` on v2, which only BFQ has. A kernel without weights is no error: `io-weight` is not
+/// a promise that a worker's start hangs on, and the host's report says that it is not kept.
+fn io(folder: &Path, version: Version, limits: &Limits) -> Result<(), CgroupError> {
+    let Some(weight) = limits.io_weight else { return Ok(()) };
+    let files: &[(&str, u32)] = match version {
+        Version::V1 => &[("blkio.bfq.weight", 1_000), ("blkio.weight", 1_000)],
+        Version::V2 => &[("io.weight", 10_000), ("io.bfq.weight", 1_000)],
+    };
+    for (file, most) in files {
+        let file = folder.join(file);
+        if file.exists() {
+            let least = if version == Version::V1 { 10 } else { 1 };
+            let value = weight.clamp(least, *most).to_string();
+            std::fs::write(&file, value).map_err(CgroupError::file("write", &file))?;
+        }
+    }
+    Ok(())
+}
+
+fn refused(folder: &Path, what: &'static str, value: String, error: &Error) -> CgroupError {
+    let cause = error.source().map(|it| format!(": {it}")).unwrap_or_default();
+    CgroupError::Limit { what, value, path: folder.into(), reason: format!("{error}{cause}") }
 }

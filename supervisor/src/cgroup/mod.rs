@@ -7,13 +7,16 @@
 //! ```
 
 mod error;
+mod figures;
 mod group;
 mod groups;
+mod kill;
 mod layout;
 mod limits;
 
 pub use error::{CgroupError, RemoveError};
-pub use group::{Figures, Group};
+pub use figures::Figures;
+pub use group::Group;
 pub use groups::{Groups, Swept};
 pub use layout::{Controller, Layout};
 pub use limits::Limits;

@@ -7,6 +7,7 @@
 
 mod probe;
 mod promise;
+mod trial;
 
-pub use probe::{Finding, Report, probe};
+pub use probe::{Finding, Report, examine, probe};
 pub use promise::{Enforcement, Promise, Promises, Refused, UnknownPromise};

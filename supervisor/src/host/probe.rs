@@ -1,7 +1,14 @@
 //! Asking the host.
 
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::unistd::geteuid;
+
+use super::trial::{self, Way};
 use super::{Enforcement, Promise, Promises, Refused};
-use crate::cgroup::Groups;
+use crate::cgroup::{Controller, Groups, Layout};
 
 /// What was found about one promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,10 +50,148 @@ impl Report {
     }
 }
 
-/// Finds out what this host can enforce. Tries what can be tried, in a child process where it would change the caller. Blocks for some
-/// milliseconds. Without `groups` (why they are not there, in words), nothing that needs a cgroup is kept.
+/// Finds out what this host can enforce. Tries what can be tried, in child processes that are thrown away. Blocks for some
+/// milliseconds.
 #[must_use]
-pub fn probe(groups: Result<&Groups, &str>) -> Report {
-    let _ = groups;
-    unimplemented!()
+pub fn probe(groups: &Groups) -> Report {
+    let root = is_root();
+    let way = if root { Way::Direct } else { Way::InUserNamespace };
+    let findings = Promise::ALL.into_iter().map(|promise| {
+        let (found, remedy) = look(promise, groups, way);
+        let (kept, why) = match found {
+            Ok(how) => (true, how),
+            Err(why) => (false, why),
+        };
+        Finding { promise, kept, why, remedy: if kept { String::new() } else { remedy.to_owned() } }
+    });
+    Report { findings: findings.collect() }
+}
+
+/// What this host would keep for a supervisor that is started like this process: same user, same cgroup. No process is moved, and the
+/// groups that are made to try it are removed.
+#[must_use]
+pub fn examine() -> Report {
+    let groups = Layout::detect().and_then(Groups::open_to_look);
+    let groups = groups.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cgroups cannot be looked at");
+        Groups::none()
+    });
+    let report = probe(&groups);
+    if let Err(error) = groups.close() {
+        tracing::warn!(%error, "a cgroup of the examination is left");
+    }
+    report
+}
+
+const AS_ROOT: &str = "run mortised as root, or as a systemd unit with Delegate=yes";
+const CGROUPS: &str =
+    "run mortised as root, or in a delegated group: systemd-run --user --scope -p Delegate=yes mortised …";
+const USER_NAMESPACES: &str = "run mortised as root, or allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+     kernel.apparmor_restrict_unprivileged_userns)";
+
+/// What was found, and what would help if it is not kept.
+fn look(promise: Promise, groups: &Groups, way: Way) -> (Result<String, String>, &'static str) {
+    let controller = |it| groups.offers(it).map(|()| format!("by the cgroup controller {it:?}"));
+    let namespace = |flag| made(trial::namespace(way, flag), "it can be made");
+    let file = |v1, v2| {
+        if groups.has_file(v1, v2) {
+            Ok(())
+        } else {
+            Err(format!("no group of ours has a file {v1} (v1) or {v2} (v2)"))
+        }
+    };
+    match promise {
+        Promise::MemoryLimit => (controller(Controller::Memory), CGROUPS),
+        Promise::SwapLimit => (
+            controller(Controller::Memory)
+                .and_then(|how| file("memory.memsw.limit_in_bytes", "memory.swap.max").map(|()| how)),
+            "boot with swapaccount=1, or without swap",
+        ),
+        Promise::CpuLimit => {
+            (controller(Controller::Cpu).and_then(|how| file("cpu.cfs_quota_us", "cpu.max").map(|()| how)), CGROUPS)
+        }
+        Promise::PidsLimit => (controller(Controller::Pids), CGROUPS),
+        Promise::IoWeight => (
+            controller(Controller::Io).and_then(|how| {
+                file("blkio.bfq.weight", "io.weight").or_else(|_| file("blkio.weight", "io.bfq.weight")).map(|()| how)
+            }),
+            "use cgroup v2 with io.cost, or the bfq scheduler: echo bfq > /sys/block/DISK/queue/scheduler",
+        ),
+        Promise::OomGroup => (
+            controller(Controller::Memory)
+                .and_then(|_| file("", "memory.oom.group"))
+                .map(|()| "by memory.oom.group".into()),
+            "use cgroup v2: on v1 the kernel kills one process of a worker, which ends as a whole only if that was its first",
+        ),
+        Promise::GroupKill => (group_kill(groups, way), CGROUPS),
+        Promise::Freeze => {
+            let v2 = file("freezer.state", "cgroup.freeze");
+            (v2.map(|()| "by cgroup.freeze or the v1 freezer".into()), CGROUPS)
+        }
+        Promise::Figures => (figures(groups), CGROUPS),
+        Promise::OwnUid => (own_uid(), AS_ROOT),
+        Promise::UserNamespace => {
+            (made(trial::namespace(Way::Direct, CloneFlags::CLONE_NEWUSER), "it can be made"), USER_NAMESPACES)
+        }
+        Promise::PidNamespace => (namespace(CloneFlags::CLONE_NEWPID), USER_NAMESPACES),
+        Promise::MountNamespace => (
+            namespace(CloneFlags::CLONE_NEWNS)
+                .and_then(|_| made(trial::mounts(way), "it can be made, with /proc and attributes")),
+            "run mortised as root on Linux 5.12 or later; in a container, let /proc be uncovered",
+        ),
+        Promise::IpcNamespace => (namespace(CloneFlags::CLONE_NEWIPC), USER_NAMESPACES),
+        Promise::UtsNamespace => (namespace(CloneFlags::CLONE_NEWUTS), USER_NAMESPACES),
+        Promise::NetNamespace => (namespace(CloneFlags::CLONE_NEWNET), USER_NAMESPACES),
+        Promise::Seccomp => (made(trial::seccomp(), "by an allow-list"), "use a kernel with CONFIG_SECCOMP_FILTER"),
+        Promise::Landlock => (
+            trial::landlock().map(|version| format!("ABI {version}")).map_err(|errno| refused(errno)),
+            "use a kernel with CONFIG_SECURITY_LANDLOCK, and landlock among its lsm= modules",
+        ),
+    }
+}
+
+fn group_kill(groups: &Groups, way: Way) -> Result<String, String> {
+    if groups.has_file("", "cgroup.kill") {
+        return Ok("by cgroup.kill".into());
+    }
+    if groups.offers(Controller::Pids).is_ok() && groups.has_file("freezer.state", "cgroup.freeze") {
+        return Ok("by freezing the group and signalling every process".into());
+    }
+    // A pid namespace ends with its first process.
+    made(trial::namespace(way, CloneFlags::CLONE_NEWPID), "by the pid namespace")
+        .map_err(|why| format!("no cgroup.kill, no freezer, no pid namespace ({why})"))
+}
+
+fn figures(groups: &Groups) -> Result<String, String> {
+    groups.offers(Controller::Memory)?;
+    groups.offers(Controller::Pids)?;
+    let counted = groups.has_file("cpuacct.usage", "cpu.stat");
+    if counted { Ok("by the group's own counters".into()) } else { Err("nobody counts CPU time per group".into()) }
+}
+
+/// CAP_SETGID, CAP_SETUID and CAP_SETPCAP.
+fn own_uid() -> Result<String, String> {
+    const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 8;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|it| it.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|it| u64::from_str_radix(it.trim(), 16).ok()).unwrap_or(0);
+    match (is_root(), effective & NEEDED == NEEDED) {
+        (true, true) => Ok("by root's rights".into()),
+        (true, false) => {
+            Err("root without CAP_SETUID, CAP_SETGID and CAP_SETPCAP cannot give a worker another uid".into())
+        }
+        (false, _) => Err(format!("uid {} cannot give a worker another uid", geteuid())),
+    }
+}
+
+fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+fn made(tried: Result<(), Errno>, how: &str) -> Result<String, String> {
+    tried.map(|()| how.to_owned()).map_err(refused)
+}
+
+fn refused(errno: Errno) -> String {
+    format!("the kernel refuses: {}", errno.desc())
 }

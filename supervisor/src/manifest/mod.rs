@@ -25,7 +25,6 @@ pub use file::{
     ResourceFileEntry, RestartFile, RuntimeKind, TimeoutsFile,
 };
 pub use path::{PackagePath, PathRefused};
-pub(crate) use quantity::{show_bytes, show_duration};
 pub(crate) use report::visible;
 pub use report::{Finding, Report};
 pub use schema::json_schema;

@@ -10,7 +10,7 @@ use super::bounds;
 use super::check::{Check, Problem};
 use super::file::{
     ConfigurationValue, HealthFile, HttpFile, LimitsFile, ListenKind, ManifestFile, ProvidesFile, RequiresFile,
-    ResourceFileEntry, RestartFile, RestartPolicy, RuntimeKind, TimeoutsFile,
+    ResourceFileEntry, RestartFile, RuntimeKind, TimeoutsFile,
 };
 use super::structure::KeyPath;
 use super::types::{

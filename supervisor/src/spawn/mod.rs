@@ -6,10 +6,19 @@
 //!        └── groups, run folder ─┘                                    status pipe ◀──┘
 //! ```
 
+mod clone;
 mod error;
+mod memfd;
+pub(crate) mod pidfd;
 mod process;
+mod run_folder;
+mod sandbox;
+mod seccomp;
 mod spawner;
 mod spec;
+mod start;
+mod stat;
+mod thread;
 
 pub use error::SpawnError;
 pub use process::Process;

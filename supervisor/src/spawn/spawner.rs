@@ -1,15 +1,25 @@
 //! The engine's way to workers' processes.
 
-use std::os::fd::OwnedFd;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mortise_control::{Role, WorkerId};
 
-use super::{Process, SpawnError, WorkerSpec};
-use crate::cgroup::{Figures, Group, Groups, Swept};
-use crate::host::Enforcement;
+use super::run_folder::RunFolder;
+use super::sandbox::{HostView, Place};
+use super::start::{self, Sources};
+use super::thread::Cloner;
+use super::{Process, SpawnError, WorkerSpec, pidfd, stat};
+use crate::cgroup::{Figures, Group, Groups, RemoveError, Swept};
+use crate::host::{Enforcement, Promise};
 use crate::lifecycle::Remains;
+
+/// How long [`Spawner::remove`] waits for killed processes to end.
+const REMOVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a spawner needs to know once.
 #[derive(Clone, Debug)]
@@ -24,9 +34,28 @@ pub struct Config {
     pub enforcement: Enforcement,
 }
 
+impl Config {
+    /// The folder of the workers' HTTP sockets, as a base sees it.
+    #[must_use]
+    pub fn http_folder(&self) -> PathBuf {
+        if self.enforcement.keeps(Promise::MountNamespace) { "/run/mortise/http".into() } else { self.run.join("http") }
+    }
+}
+
 /// Starts, finds and ends workers. Cheap to clone. Nothing here blocks the runtime it is called in.
 #[derive(Clone, Debug)]
-pub struct Spawner {}
+pub struct Spawner {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    groups: Arc<Groups>,
+    folder: RunFolder,
+    seen: HostView,
+    cloner: Cloner,
+}
 
 /// A worker that was started or found again.
 #[derive(Debug)]
@@ -89,8 +118,26 @@ impl Spawner {
     /// # Errors
     /// [`SpawnError`] when a folder, init or the thread is not to be had.
     pub fn new(config: Config, groups: Arc<Groups>) -> Result<Self, SpawnError> {
-        let _ = (config, groups);
-        unimplemented!()
+        for (field, path) in [("run", &config.run), ("init", &config.init)] {
+            if !path.is_absolute() {
+                let value = path.display().to_string();
+                return Err(SpawnError::Spec { field, value, reason: "is not an absolute path".into() });
+            }
+        }
+        nix::unistd::access(&config.init, nix::unistd::AccessFlags::X_OK).map_err(|errno| SpawnError::Spec {
+            field: "init",
+            value: config.init.display().to_string(),
+            reason: format!("cannot be executed ({}); --libexec names its folder", errno.desc()),
+        })?;
+        let init = CString::new(config.init.as_os_str().as_bytes()).map_err(|_| SpawnError::Spec {
+            field: "init",
+            value: config.init.display().to_string(),
+            reason: "has a NUL in it".into(),
+        })?;
+        let own_uid = config.enforcement.keeps(Promise::OwnUid);
+        let folder = RunFolder::open(&config.run, own_uid.then_some(config.http_gid))?;
+        let inner = Inner { groups, folder, seen: HostView::look(), cloner: Cloner::start(init)?, config };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Makes groups, run folder and sockets and starts the worker. Returns when its init has finished its plan.
@@ -98,8 +145,8 @@ impl Spawner {
     /// # Errors
     /// [`SpawnError`]; then [`Self::remove`] removes what was made.
     pub async fn spawn(&self, spec: WorkerSpec) -> Result<Running, SpawnError> {
-        let _ = spec;
-        unimplemented!()
+        // As a whole on a thread of its own, so that dropping the future leaves no child that nobody waits for half-made.
+        self.off_loop(move |it| it.spawn(&spec)).await.unwrap_or(Err(SpawnError::Stopping))
     }
 
     /// Finds a worker of an earlier supervisor.
@@ -107,17 +154,17 @@ impl Spawner {
     /// # Errors
     /// [`SpawnError`] when it is there but its control socket or FIFOs are not to be had.
     pub async fn adopt(&self, recorded: Recorded) -> Result<Adopted, SpawnError> {
-        let _ = recorded;
-        unimplemented!()
+        self.off_loop(move |it| it.adopt(&recorded)).await.unwrap_or(Err(SpawnError::Stopping))
     }
 
-    /// Kills everything in the worker's group. That nothing is there is no error.
+    /// Kills everything in the worker's group. That nothing is there is no error. On a host that does not keep `group-kill`, use
+    /// [`Process::kill`] too.
     ///
     /// # Errors
     /// [`SpawnError::Group`]
     pub async fn kill(&self, worker: WorkerId) -> Result<(), SpawnError> {
-        let _ = worker;
-        unimplemented!()
+        let kill = move |it: &Inner| it.groups.find(&group_name(worker)).map_or(Ok(()), |group| Ok(group.kill()?));
+        self.off_loop(kill).await.unwrap_or(Err(SpawnError::Stopping))
     }
 
     /// Kills what is left in the worker's group and removes group, run folder, FIFOs and sockets. That some or all of it is not
@@ -126,20 +173,116 @@ impl Spawner {
     /// # Errors
     /// [`RemoveBusy`] when processes have not ended after two seconds.
     pub async fn remove(&self, worker: WorkerId) -> Result<Remains, RemoveBusy> {
-        let _ = worker;
-        unimplemented!()
+        let stopping = || RemoveBusy { processes: 0, reason: "the supervisor is stopping".into() };
+        self.off_loop(move |it| it.remove(worker)).await.unwrap_or_else(|| Err(stopping()))
     }
 
     /// The figures of the worker's group; none if there is no such group. Blocks for some microseconds.
     #[must_use]
     pub fn figures(&self, worker: WorkerId) -> Option<Figures> {
-        let _ = worker;
-        unimplemented!()
+        self.inner.groups.find(&group_name(worker)).map(|it| it.figures())
     }
 
     /// Kills and removes everything that an earlier supervisor left of workers other than these. Leaves resources' groups (`r-…`) alone.
     pub async fn sweep(&self, keep: Vec<WorkerId>) -> Swept {
-        let _ = keep;
-        unimplemented!()
+        self.off_loop(move |it| it.sweep(&keep)).await.unwrap_or_default()
+    }
+
+    /// None: the runtime is shutting down.
+    async fn off_loop<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> T + Send + 'static) -> Option<T> {
+        let inner = Arc::clone(&self.inner);
+        match tokio::task::spawn_blocking(move || work(&inner)).await {
+            Ok(done) => Some(done),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => None,
+        }
+    }
+}
+
+/// The name of a worker's group.
+fn group_name(worker: WorkerId) -> String {
+    format!("w-{worker}")
+}
+
+impl Inner {
+    /// The gid of what belongs to a worker.
+    fn gid(&self, uid: u32) -> Option<u32> {
+        self.config.enforcement.keeps(Promise::OwnUid).then_some(uid)
+    }
+
+    fn spawn(&self, spec: &WorkerSpec) -> Result<Running, SpawnError> {
+        let worker = spec.worker;
+        let group = self.groups.create(&group_name(worker), &(&spec.limits).into())?;
+        let [out, err] = self.folder.create(worker, self.gid(spec.uid))?;
+        let control = self.folder.listen_control(worker, self.gid(spec.uid))?;
+        let http = spec.http.then(|| self.folder.listen_http(worker)).transpose()?;
+        let place = Place {
+            over: self.folder.root(),
+            run: self.folder.worker(worker),
+            http: self.folder.http(),
+            http_gid: self.config.http_gid,
+            own: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+            free_port: start::free_port(spec, &self.config.enforcement)?,
+        };
+        let sources = Sources { group: &group, stdout: &out.write, stderr: &err.write, http };
+        let process = start::start(spec, &place, &self.config.enforcement, &self.seen, sources, &self.cloner)?;
+        // It has not been collected, so the number is still its own.
+        let start_time = stat::start_time(process.pid()).unwrap_or(0);
+        Ok(Running {
+            worker,
+            pid: process.pid(),
+            start_time,
+            process: Arc::new(process),
+            group,
+            control,
+            stdout: out.read,
+            stderr: err.read,
+        })
+    }
+
+    fn adopt(&self, recorded: &Recorded) -> Result<Adopted, SpawnError> {
+        let Recorded { worker, role, uid, pid, start_time } = *recorded;
+        let Ok(pidfd) = pidfd::open(pid) else { return Ok(Adopted::Lost) };
+        let name = group_name(worker);
+        let group = match self.groups.find(&name) {
+            Some(group) if group.contains(pid) => group,
+            None if self.groups.is_empty() => self.groups.create(&name, &crate::cgroup::Limits::default())?,
+            Some(_) | None => return Ok(Adopted::Lost),
+        };
+        // Read while it is there (asked last), so all of it is about the process that the pidfd names.
+        let same = stat::start_time(pid) == Some(start_time);
+        if !same || !pidfd::is_there(pidfd.as_fd()) {
+            return Ok(Adopted::Lost);
+        }
+        let [stdout, stderr] = self.folder.reopen(worker)?;
+        let control = self.folder.listen_control(worker, self.gid(uid))?;
+        let process = Arc::new(Process::new(pid, pidfd, role));
+        Ok(Adopted::Running(Running { worker, pid, start_time, process, group, control, stdout, stderr }))
+    }
+
+    fn remove(&self, worker: WorkerId) -> Result<Remains, RemoveBusy> {
+        let mut remains = Remains::default();
+        let busy = |reason: String| RemoveBusy { processes: 0, reason };
+        if let Some(group) = self.groups.find(&group_name(worker)) {
+            remains.memory_bytes = group.figures().memory_bytes.unwrap_or(0);
+            group.kill().map_err(|it| busy(it.to_string()))?;
+            remains.cgroups_removed = group.remove(REMOVE_WITHIN).map_err(|it| match it {
+                RemoveError::Busy { processes } => RemoveBusy { processes, reason: it.to_string() },
+                RemoveError::Kernel(it) => busy(it.to_string()),
+            })?;
+        }
+        self.folder.remove(worker).map_err(|it| busy(it.to_string()))?;
+        Ok(remains)
+    }
+
+    fn sweep(&self, keep: &[WorkerId]) -> Swept {
+        let kept: Vec<_> = keep.iter().map(|it| group_name(*it)).collect();
+        let mut swept = self.groups.sweep(|name| !name.starts_with("w-") || kept.iter().any(|it| it == name));
+        for worker in self.folder.workers().into_iter().filter(|it| !keep.contains(it)) {
+            if let Err(error) = self.folder.remove(worker) {
+                swept.left.push((worker.to_string(), error.to_string()));
+            }
+        }
+        swept
     }
 }

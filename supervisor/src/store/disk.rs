@@ -1,29 +1,148 @@
-//! Records in redb.
+//! The open store, and the truth about a transaction that the disk refused.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, StorageError};
+
+use super::format::{self, FORMAT, FormatError};
 use super::{Change, Records, StoreError};
 
+/// Bytes of pages that redb keeps in memory: the whole of a usual store.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Opens the database; called again after an I/O error.
+pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
+
 /// The open store.
-#[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    path: PathBuf,
+    opener: Opener,
+    /// None after an error, until it could be opened again.
+    database: Option<Database>,
+    /// Transactions known to be on disk.
+    commits: u64,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let open = self.database.is_some();
+        f.debug_struct("Store").field("path", &self.path).field("commits", &self.commits).field("open", &open).finish()
+    }
+}
 
 impl Store {
-    /// Opens the store at `path`, making it if it is not there, and reads everything.
+    /// Opens the store at `path`, making it (for its owner alone) if it is not there, and reads everything. Every page in use
+    /// is checked. The file stays locked while the store is open.
     ///
     /// # Errors
-    /// [`StoreError`]
+    /// [`StoreError`]; a store that is damaged, of a newer format or in use is left as it is.
     pub fn open(path: &Path) -> Result<(Self, Records), StoreError> {
-        let _ = path;
-        unimplemented!()
+        let target = path.to_owned();
+        Self::open_with(path, Box::new(move || builder().create_with_backend(FileBackend::new(file(&target)?)?)))
     }
 
-    /// Makes all changes or none. They are on disk when this returns `Ok`, and they are not when it returns `Err`.
+    pub(super) fn open_with(path: &Path, opener: Opener) -> Result<(Self, Records), StoreError> {
+        let database = opener().map_err(|error| opening(path, error))?;
+        let (records, commits) = format::read(&database).map_err(|error| reading(path, error))?;
+        Ok((Self { path: path.into(), opener, database: Some(database), commits }, records))
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes all changes or none. They are on disk when this returns `Ok`.
     ///
     /// # Errors
-    /// [`StoreError`]
+    /// [`StoreError::Disk`]: the change is not on disk, and never will be. [`StoreError::Unclear`]: nobody knows; nothing more
+    /// is committed before [`Self::settle`] has given an answer.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let _ = changes;
-        unimplemented!()
+        let Some(database) = &self.database else {
+            return Err(StoreError::Unclear { path: self.path.clone(), problem: "it is not open".into() });
+        };
+        let Err(error) = format::write(database, changes, self.commits + 1) else {
+            self.commits += 1;
+            return Ok(());
+        };
+        // redb answers every later call by an error until it is opened anew, and the refused write may yet be on disk.
+        self.database = None;
+        if self.settle()? {
+            Ok(())
+        } else {
+            Err(StoreError::Disk { what: "commit to", path: self.path.clone(), problem: error.to_string() })
+        }
+    }
+
+    /// After [`StoreError::Unclear`]: opens the file again and looks whether the last change is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Unclear`] when it is still unclear.
+    pub fn settle(&mut self) -> Result<bool, StoreError> {
+        let unclear = |problem: String| StoreError::Unclear { path: self.path.clone(), problem };
+        let database = (self.opener)().map_err(|error| unclear(opening(&self.path, error).to_string()))?;
+        let found = format::commits(&database).map_err(|error| unclear(error.to_string()))?;
+        let made = found > self.commits;
+        self.commits = found;
+        self.database = Some(database);
+        Ok(made)
+    }
+}
+
+pub(super) fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+/// The file itself. Its name is on disk too before anything is written that must be found again.
+fn file(path: &Path) -> Result<File, DatabaseError> {
+    let open = || -> io::Result<File> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        if file.metadata()?.len() == 0
+            && let Some(folder) = path.parent()
+        {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(file)
+    };
+    open().map_err(|error| DatabaseError::Storage(StorageError::Io(error)))
+}
+
+fn opening(path: &Path, error: DatabaseError) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.parent().map_or(path.clone(), Into::into)),
+        DatabaseError::UpgradeRequired(version) => {
+            StoreError::Damaged { path, problem: format!("it is of version {version} of redb's file format") }
+        }
+        // No header of redb's, or a file that ends before its pages do.
+        DatabaseError::Storage(StorageError::Io(error))
+            if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            StoreError::Damaged { path, problem: error.to_string() }
+        }
+        DatabaseError::Storage(StorageError::Corrupted(problem)) => StoreError::Damaged { path, problem },
+        other => StoreError::Disk { what: "open", path, problem: other.to_string() },
+    }
+}
+
+fn reading(path: &Path, error: FormatError) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        FormatError::Newer(found) => StoreError::Newer { path, found, known: FORMAT },
+        FormatError::Record { .. } => StoreError::Damaged { path, problem: error.to_string() },
+        FormatError::Redb(error) => match *error {
+            redb::Error::Corrupted(problem) => StoreError::Damaged { path, problem },
+            error @ (redb::Error::TableTypeMismatch { .. } | redb::Error::TypeDefinitionChanged { .. }) => {
+                StoreError::Damaged { path, problem: error.to_string() }
+            }
+            other => StoreError::Disk { what: "read", path, problem: other.to_string() },
+        },
     }
 }

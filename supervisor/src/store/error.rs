@@ -3,29 +3,29 @@
 use std::path::PathBuf;
 
 /// Why the store was not opened, or a change is not on disk.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
     #[error(
-        "the state directory {0:?} is in use by another supervisor: stop that one, or give this one a directory of its own \
-         with --state"
+        "the state directory {0:?} is in use by another supervisor: stop that one, or give this one a directory of its \
+         own with --state"
     )]
     InUse(PathBuf),
-    /// The file is not a whole store.
+    /// The file is not a whole store. It is left as it is.
     #[error(
-        "the store {path:?} is damaged: {problem}. It was left as it is and a copy is at {kept:?}; restore it from a backup, or move it away to begin with an empty one (workers that still run are then not known to it)"
+        "the store {path:?} is damaged ({problem}). Nothing was changed in it. Restore it from a backup, or move it away \
+         to begin with an empty one: workers that still run are then strangers to the supervisor"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         problem: String,
-        /// Where a copy of it was put, if one could be made.
-        kept: Option<PathBuf>,
     },
     /// A newer mortised wrote it.
     #[error(
-        "the store {path:?} has the format {found}, and this mortised reads up to {known}: start the newer mortised that wrote it"
+        "the store {path:?} has the format {found}, and this mortised reads up to {known}: start the mortised that wrote \
+         it, or a newer one"
     )]
     Newer {
         /// The file.
@@ -35,11 +35,19 @@ pub enum StoreError {
         /// The newest format known.
         known: u32,
     },
-    /// The disk.
+    /// The disk refused, and nothing of the change is on it.
     #[error("{what} {path:?}: {problem}")]
     Disk {
         /// What was tried.
         what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The answer.
+        problem: String,
+    },
+    /// The disk refused, and whether the change is on it could not be looked up: ask [`super::Store::settle`].
+    #[error("the store {path:?} cannot be read after an error ({problem})")]
+    Unclear {
         /// The file.
         path: PathBuf,
         /// The answer.

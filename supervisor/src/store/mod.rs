@@ -2,10 +2,14 @@
 //!
 //! ```text
 //!   Action::Persist ──▶ StoreWriter ──channel──▶ thread "store" ── Store::commit ── fsync ──▶ Event::Persisted
+//!                                                                       │ on an I/O error: close, reopen, look
+//!                                                                       ▼
+//!                                                                     redb
 //! ```
 
 mod disk;
 mod error;
+mod format;
 mod record;
 mod writer;
 
@@ -16,3 +20,6 @@ pub use record::{
     WorkerRecord,
 };
 pub use writer::StoreWriter;
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,29 @@
 //! The thread that writes the store, so that no fsync is waited for on the loop.
 
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
 use super::{Change, Store, StoreError};
 use crate::lifecycle::{CommitId, Event};
 
+/// Between two looks at a disk on which nothing can be read.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// Commits in order, on a thread of its own.
 #[derive(Debug)]
-pub struct StoreWriter {}
+pub struct StoreWriter {
+    orders: Sender<Order>,
+    /// Dropped when the writer is closed: ends the wait for a disk that may never come back.
+    closing: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Order {
+    commit: CommitId,
+    changes: Vec<Change>,
+}
 
 impl StoreWriter {
     /// Starts the thread. `answer` is called there with an [`Event::Persisted`] for each commit, in order.
@@ -13,18 +31,58 @@ impl StoreWriter {
     /// # Errors
     /// [`StoreError::Disk`] when there is no thread to be had.
     pub fn start(store: Store, answer: impl FnMut(Event) + Send + 'static) -> Result<Self, StoreError> {
-        let _ = (store, answer);
-        unimplemented!()
+        let path = store.path().to_owned();
+        let (orders, incoming) = channel();
+        let (closing, closed) = channel();
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || write(store, &incoming, &closed, answer))
+            .map_err(|error| StoreError::Disk { what: "start the thread for", path, problem: error.to_string() })?;
+        Ok(Self { orders, closing, thread })
     }
 
     /// Commits these changes after every earlier commit. Does not wait.
     pub fn commit(&self, commit: CommitId, changes: Vec<Change>) {
-        let _ = (commit, changes);
-        unimplemented!()
+        // The thread ends only when this sender is gone, or by a panic, which `close` tells.
+        let _ = self.orders.send(Order { commit, changes });
     }
 
-    /// Waits until everything is committed and answered, and closes the store. Blocks.
+    /// Waits until everything is committed and answered, and closes the store. Blocks. A commit of which nobody can say
+    /// whether it is on disk gets no answer: the next supervisor finds it or does not.
     pub fn close(self) {
-        unimplemented!()
+        let Self { orders, closing, thread } = self;
+        drop(orders);
+        drop(closing);
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn write(mut store: Store, incoming: &Receiver<Order>, closed: &Receiver<()>, mut answer: impl FnMut(Event)) {
+    while let Ok(Order { commit, changes }) = incoming.recv() {
+        let result = match store.commit(&changes) {
+            Err(StoreError::Unclear { .. }) => match look_until_clear(&mut store, closed) {
+                Some(true) => Ok(()),
+                Some(false) => Err("the disk refused it".to_owned()),
+                None => return,
+            },
+            other => other.map_err(|error| error.to_string()),
+        };
+        answer(Event::Persisted { commit, result });
+    }
+}
+
+/// Whether the last change is on disk. None: the supervisor stops before anybody knows.
+fn look_until_clear(store: &mut Store, closed: &Receiver<()>) -> Option<bool> {
+    loop {
+        match store.settle() {
+            Ok(made) => return Some(made),
+            Err(error) => tracing::error!(%error, "nothing is decided until the store can be read again"),
+        }
+        match closed.recv_timeout(LOOK_AGAIN) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
+        }
     }
 }

@@ -91,14 +91,9 @@ fn state_file_system(state: &Path) -> Vec<Check> {
             ];
         }
     };
-    let free = volume.blocks_available() as u64 * volume.fragment_size() as u64;
+    let free = volume.blocks_available().saturating_mul(volume.fragment_size());
     let executable = !volume.flags().contains(FsFlags::ST_NOEXEC);
-    vec![
-        durability(kind),
-        space(free),
-        files(volume.files() as u64, volume.files_available() as u64),
-        execution(executable),
-    ]
+    vec![durability(kind), space(free), files(volume.files(), volume.files_available()), execution(executable)]
 }
 
 fn durability(kind: FsType) -> Check {

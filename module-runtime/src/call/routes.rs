@@ -1,0 +1,108 @@
+//! Where calls of one service go: which channels, by which weights. Advice of the supervisor's, for speed; what is enforced is
+//! the grant behind a channel and the callee's close.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use mortise_control::{ChannelId, ServiceName, ToSupervisor};
+use shm_rpc::{Deadline, Encoding};
+use tokio::sync::Notify;
+
+use super::Failure;
+use super::context::random;
+use crate::figures::Counter;
+use crate::worker::Reports;
+
+/// The calling end of one channel.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) id: ChannelId,
+    pub(crate) client: shm_rpc::Client,
+    pub(crate) encoding: Encoding,
+    violation_told: AtomicBool,
+}
+
+impl Outgoing {
+    pub(crate) fn new(id: ChannelId, client: shm_rpc::Client, encoding: Encoding) -> Self {
+        Self { id, client, encoding, violation_told: AtomicBool::new(false) }
+    }
+}
+
+/// One worker that answers, and its share.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) channel: Arc<Outgoing>,
+    pub(crate) weight: u32,
+}
+
+/// The routes of one service.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    pub(crate) service: ServiceName,
+    pub(crate) counter: Counter,
+    table: ArcSwap<Vec<Route>>,
+    changed: Notify,
+    reports: Reports,
+}
+
+impl Routes {
+    pub(crate) fn new(service: ServiceName, counter: Counter, reports: Reports) -> Self {
+        Self { service, counter, table: ArcSwap::default(), changed: Notify::new(), reports }
+    }
+
+    /// Puts these in force for every later call, and wakes those that wait for a target.
+    pub(crate) fn replace(&self, routes: Vec<Route>) {
+        self.table.store(Arc::new(routes));
+        self.changed.notify_waiters();
+    }
+
+    /// A target by weight, none of those in `except`.
+    pub(crate) fn pick(&self, except: &[ChannelId]) -> Option<Arc<Outgoing>> {
+        let table = self.table.load();
+        let possible = || table.iter().filter(|it| it.weight > 0 && !except.contains(&it.channel.id));
+        if let [only] = table.as_slice() {
+            return possible().next().map(|_| Arc::clone(&only.channel));
+        }
+        let total: u64 = possible().map(|it| u64::from(it.weight)).sum();
+        let mut at = random().checked_rem(total)?;
+        for route in possible() {
+            match at.checked_sub(u64::from(route.weight)) {
+                Some(left) => at = left,
+                None => return Some(Arc::clone(&route.channel)),
+            }
+        }
+        None
+    }
+
+    /// A target, waiting for one until the deadline.
+    pub(crate) async fn pick_or_wait(
+        &self,
+        except: &[ChannelId],
+        deadline: Option<Deadline>,
+    ) -> Result<Arc<Outgoing>, Failure> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Listens before it looks: a change in between is not missed.
+            changed.as_mut().enable();
+            if let Some(target) = self.pick(except) {
+                return Ok(target);
+            }
+            match deadline {
+                None => changed.await,
+                Some(deadline) if deadline.has_passed() => return Err(Failure::Deadline { started: false }),
+                // Late by a timer's millisecond at most: looked at again above.
+                Some(deadline) => drop(tokio::time::timeout(deadline.remaining(), changed).await),
+            }
+        }
+    }
+
+    /// Tells the supervisor, once per channel, that its callee lied.
+    pub(crate) fn tell_violation(&self, target: &Outgoing) {
+        if let Some(violation) = target.client.violation()
+            && !target.violation_told.swap(true, Relaxed)
+        {
+            self.reports.send(ToSupervisor::Violation { channel: target.id, what: violation.to_string() });
+        }
+    }
+}

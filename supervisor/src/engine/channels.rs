@@ -1,0 +1,100 @@
+//! The memory of channels that are being made: held from `Attach` to `Open`, and mapped never.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use mortise_control::{ChannelId, Geometry};
+use shm_rpc::segment;
+
+/// Segments that are not sealed yet, by channel.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    held: HashMap<ChannelId, Segments>,
+}
+
+/// Both segments of a channel.
+#[derive(Clone, Debug)]
+pub(super) struct Segments {
+    /// Written by the caller.
+    pub caller: Arc<OwnedFd>,
+    /// Written by the callee.
+    pub callee: Arc<OwnedFd>,
+}
+
+/// What each end gets with its `Attach`: its own segment, its end of the wake socket.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub caller: Vec<Arc<OwnedFd>>,
+    pub callee: Vec<Arc<OwnedFd>>,
+}
+
+impl Channels {
+    /// Makes the memory of a channel and holds it.
+    ///
+    /// # Errors
+    /// A geometry that is none, or the kernel's answer: no memory, no descriptors. Nothing is held then.
+    pub fn make(&mut self, channel: ChannelId, caller: Geometry, callee: Geometry) -> io::Result<Ends> {
+        let segments = Segments { caller: create(caller)?, callee: create(callee)? };
+        let (caller, callee) = segment::wake_pair()?;
+        let ends = Ends {
+            caller: vec![Arc::clone(&segments.caller), Arc::new(caller)],
+            callee: vec![Arc::clone(&segments.callee), Arc::new(callee)],
+        };
+        self.held.insert(channel, segments);
+        Ok(ends)
+    }
+
+    /// Seals both segments and lets go of them. None: there is no such channel here (any more).
+    ///
+    /// # Errors
+    /// What the kernel answers. Nothing is held then either.
+    pub fn seal(&mut self, channel: ChannelId) -> Option<io::Result<Segments>> {
+        let segments = self.held.remove(&channel)?;
+        let sealed = segment::seal(&*segments.caller).and_then(|()| segment::seal(&*segments.callee));
+        Some(sealed.map(|()| segments))
+    }
+
+    /// Lets go of a channel, if it is held.
+    pub fn forget(&mut self, channel: ChannelId) {
+        self.held.remove(&channel);
+    }
+}
+
+fn create(geometry: Geometry) -> io::Result<Arc<OwnedFd>> {
+    let geometry = shm_rpc::Geometry::new(geometry.slots, geometry.arena)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    segment::create(geometry).map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Geometry = Geometry { slots: 64, arena: 1 << 16 };
+
+    #[test]
+    fn both_ends_get_a_segment_and_a_socket_and_seal_ends_the_holding() {
+        let mut channels = Channels::default();
+        let ends = channels.make(ChannelId(1), SIZES, SIZES).unwrap();
+        assert_eq!((ends.caller.len(), ends.callee.len()), (2, 2));
+        let segments = channels.seal(ChannelId(1)).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&segments.caller, &ends.caller[0]), "the caller's own segment is what its peer gets");
+        assert!(Arc::ptr_eq(&segments.callee, &ends.callee[0]));
+        let write = nix::unistd::write(&*segments.caller, b"x");
+        assert_eq!(write, Err(nix::errno::Errno::EPERM), "it is sealed");
+        assert!(channels.seal(ChannelId(1)).is_none());
+        assert!(channels.held.is_empty());
+    }
+
+    #[test]
+    fn a_forgotten_or_impossible_channel_is_not_held() {
+        let mut channels = Channels::default();
+        channels.make(ChannelId(1), SIZES, SIZES).unwrap();
+        channels.forget(ChannelId(1));
+        assert!(channels.seal(ChannelId(1)).is_none());
+        assert!(channels.make(ChannelId(2), Geometry { slots: 3, arena: 0 }, SIZES).is_err());
+        assert!(channels.held.is_empty());
+    }
+}

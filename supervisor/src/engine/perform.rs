@@ -1,0 +1,159 @@
+//! What each action does. There are no decisions here: what cannot be done becomes an event.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use mortise_control::{Attach, ChannelId, PROTOCOL, ResourceGrant, ToWorker, Welcome, WorkerId};
+
+use super::control::Packet;
+use super::start::Engine;
+use crate::lifecycle::{Action, Event, ResourceId};
+use crate::store::Change;
+
+impl Engine {
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Persist { commit, changes } => {
+                for change in &changes {
+                    match change {
+                        Change::RemoveOperation(operation) => self.publisher.forget(operation),
+                        Change::RemoveModule(key) => self.publisher.forget_logs(key),
+                        Change::PutModule(_)
+                        | Change::PutVersion(_)
+                        | Change::RemoveVersion(..)
+                        | Change::PutWorker(_)
+                        | Change::PutOperation(_)
+                        | Change::PutMeta(_) => {}
+                    }
+                }
+                self.store.commit(commit, changes);
+            }
+            Action::Answer { ticket, result } => {
+                if let Some(to) = self.requests.answered(ticket) {
+                    self.publisher.answer(to, result.map(|it| *it));
+                }
+            }
+            Action::Progress(operation) | Action::Finish(operation) => self.publisher.operation(*operation),
+            Action::Emit(event) => self.publisher.emit(*event),
+            Action::SetTimer { timer, at } => self.timers.set(timer, at),
+            Action::AllStopped => self.stopped = true,
+
+            Action::Spawn(order) => self.workers.spawn(*order),
+            Action::Adopt(order) => {
+                self.unsettled += 1;
+                self.workers.adopt(*order);
+            }
+            Action::Terminate { worker } => self.workers.terminate(worker),
+            Action::Kill { worker } => self.workers.kill(worker),
+            Action::RemoveGroup { worker } => self.workers.remove(worker),
+
+            Action::SendWelcome { worker, resources } => self.welcome(worker, resources),
+            Action::Disconnect { worker, reason } => {
+                if let Some(outgoing) = self.workers.outgoing(worker) {
+                    outgoing.close(reason);
+                }
+            }
+            Action::MakeChannel { channel, caller, callee } => self.make_channel(channel, caller, callee),
+            Action::SealAndOpen { channel, caller, callee } => self.seal_and_open(channel, caller, callee),
+            Action::ForgetChannel { channel } => self.channels.forget(channel),
+            Action::SendClose { worker, channel } => self.tell(worker, &ToWorker::Close { channel }),
+            Action::SendRoutes { worker, epoch, services } => self.tell(worker, &ToWorker::Routes { epoch, services }),
+            Action::SendHttpRoutes { worker, epoch, routes } => {
+                self.tell(worker, &ToWorker::HttpRoutes { epoch, routes });
+            }
+            Action::SendDrain { worker, within_ms } => self.tell(worker, &ToWorker::Drain { within_ms }),
+            Action::SendPing { worker, nonce } => self.tell(worker, &ToWorker::Ping { nonce }),
+
+            Action::LoadResource { resource, digest } => self.resources.load(resource, digest),
+            Action::ReleaseResource { resource } => self.resources.release(&resource),
+            Action::RemovePackage { operation, tenant: _, digests } => self.remove_packages(operation, digests),
+        }
+    }
+
+    fn tell(&self, worker: WorkerId, message: &ToWorker) {
+        self.workers.send(worker, message, Vec::new());
+    }
+
+    fn welcome(&self, worker: WorkerId, resources: Vec<(ResourceGrant, ResourceId)>) {
+        let Some(outgoing) = self.workers.outgoing(worker) else { return };
+        let refuse = |reason: String| {
+            tracing::error!(%worker, reason, "a worker cannot be welcomed");
+            outgoing.close(reason);
+        };
+        let mut fds = match self.workers.pages.make(worker) {
+            Ok(page) => vec![page],
+            Err(error) => return refuse(format!("its figures page cannot be made: {error}")),
+        };
+        for (grant, resource) in &resources {
+            match self.resources.memory(resource) {
+                Some(memory) => fds.push(memory),
+                None => return refuse(format!("the resource {} is not loaded", grant.name)),
+            }
+        }
+        let resources = resources.into_iter().map(|(grant, _)| grant).collect();
+        self.workers.send(worker, &ToWorker::Welcome(Welcome { protocol: PROTOCOL, resources }), fds);
+    }
+
+    fn make_channel(
+        &mut self,
+        channel: ChannelId,
+        (caller, to_caller): (WorkerId, Box<Attach>),
+        (callee, to_callee): (WorkerId, Box<Attach>),
+    ) {
+        let (Some(caller), Some(callee)) = (self.workers.outgoing(caller), self.workers.outgoing(callee)) else {
+            let reason = "one of its ends is not connected".into();
+            return self.pending.push_back(Event::ChannelFailed { channel, reason });
+        };
+        let made = self.channels.make(channel, to_caller.caller, to_caller.callee);
+        let packets = made.map_err(|error| error.to_string()).and_then(|ends| {
+            // Both or none: an end that was attached alone would wait for nothing.
+            Ok((attach(*to_caller, ends.caller)?, attach(*to_callee, ends.callee)?))
+        });
+        match packets {
+            Ok((to_caller, to_callee)) => {
+                caller.send(to_caller);
+                callee.send(to_callee);
+            }
+            Err(reason) => {
+                self.channels.forget(channel);
+                self.pending.push_back(Event::ChannelFailed { channel, reason });
+            }
+        }
+    }
+
+    fn seal_and_open(&mut self, channel: ChannelId, caller: WorkerId, callee: WorkerId) {
+        match self.channels.seal(channel) {
+            Some(Ok(segments)) => {
+                let open = ToWorker::Open { channel };
+                self.workers.send(caller, &open, vec![segments.callee]);
+                self.workers.send(callee, &open, vec![segments.caller]);
+            }
+            Some(Err(error)) => {
+                let reason = format!("its segments cannot be sealed: {error}");
+                self.pending.push_back(Event::ChannelFailed { channel, reason });
+            }
+            None => tracing::debug!(%channel, "a channel that is not held was to be opened"),
+        }
+    }
+
+    fn remove_packages(&self, operation: crate::api::OperationId, digests: Vec<String>) {
+        let (packages, reports) = (Arc::clone(&self.workers.packages), self.workers.reports.clone());
+        tokio::spawn(async move {
+            let removing = move || {
+                let mut bytes = 0;
+                for text in digests {
+                    let digest = text.parse().map_err(|_| format!("{text:?} is no digest"))?;
+                    bytes += packages.remove(&digest).map_err(|error| error.to_string())?;
+                }
+                Ok(bytes)
+            };
+            // An error of the join: the runtime is shutting down.
+            let Ok(result) = tokio::task::spawn_blocking(removing).await else { return };
+            let _ = reports.send(super::report::Report::Event(Event::PackageRemoved { operation, result })).await;
+        });
+    }
+}
+
+fn attach(attach: Attach, fds: Vec<Arc<OwnedFd>>) -> Result<Packet, String> {
+    Packet::new(&ToWorker::Attach(attach), fds).map_err(|error| error.to_string())
+}
