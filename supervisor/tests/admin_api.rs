@@ -336,6 +336,92 @@ fn garbage_is_no_request() {
     assert_eq!(get(&fake, "/v1/modules").status, 200, "it still answers");
 }
 
+/// A package file with `padding` bytes that do not compress.
+fn package(padding: usize) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let toml = "name = \"clock\"\nversion = \"1.0.0\"\nruntime = \"http\"\nexec = \"/usr/bin/python3\"\nprovides = [{ service = \"clock\", http = {} }]\n";
+    std::fs::write(folder.path().join("module.toml"), toml).unwrap();
+    let mut noise = vec![0; padding];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
+    std::fs::write(folder.path().join("noise"), noise).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    mortise_supervisor::package::pack(folder.path(), file.path()).unwrap();
+    std::fs::read(file.path()).unwrap()
+}
+
+fn upload_head(tenant: &str, length: usize) -> String {
+    format!(
+        "POST /v1/packages?tenant={tenant} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+fn upload(fake: &Fake, tenant: &str, package: &[u8]) -> Answer {
+    let mut stream = connect(fake);
+    stream.write_all(upload_head(tenant, package.len()).as_bytes()).unwrap();
+    stream.write_all(package).unwrap();
+    parse(&all(&mut stream))
+}
+
+#[test]
+fn a_package_is_registered_once_however_often_it_is_sent() {
+    let fake = Fake::start();
+    let package = package(100_000);
+    let first = upload(&fake, "default", &package);
+    assert_eq!(first.status, 202, "{}", first.body);
+    let id = operation(&first).id;
+    assert_eq!(operation(&get(&fake, &format!("/v1/operations/{id}?wait=20"))).state, OperationState::Done);
+    assert_eq!(upload(&fake, "default", &package).status, 202);
+    assert_eq!(fake.packages.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_refused_package_leaves_nothing_and_its_sender_hears_why() {
+    let fake = Fake::start();
+    let good = package(3 << 20);
+    let mut altered = good.clone();
+    let middle = altered.len() / 2;
+    altered[middle] ^= 1;
+    let torn = &good[..good.len() - 10];
+    for bad in [&altered[..], torn, &vec![7; 5 << 20], b""] {
+        assert_eq!(upload(&fake, "default", bad).error().code, ErrorCode::PackageRefused);
+        assert!(fake.packages.list().unwrap().is_empty());
+    }
+    // What the engine refuses is removed again, and what is registered already stays.
+    assert_eq!(upload(&fake, "full", &good).error().code, ErrorCode::Quota);
+    assert!(fake.packages.list().unwrap().is_empty());
+    let id = operation(&upload(&fake, "default", &good)).id;
+    assert_eq!(operation(&get(&fake, &format!("/v1/operations/{id}?wait=20"))).state, OperationState::Done);
+    assert_eq!(upload(&fake, "full", &good).error().code, ErrorCode::Quota);
+    assert_eq!(fake.packages.list().unwrap().len(), 1);
+}
+
+#[test]
+fn senders_that_stop_in_the_middle_hold_no_place() {
+    let fake = Fake::start();
+    let package = package(1 << 20);
+    let start = || {
+        let mut stream = connect(&fake);
+        stream.write_all(upload_head("default", package.len()).as_bytes()).unwrap();
+        stream.write_all(&package[..package.len() / 2]).unwrap();
+        stream
+    };
+    // More than there are places: those that get none are told at once, the others wait for the rest of their package.
+    let stuck: Vec<UnixStream> = (0..6).map(|_| start()).collect();
+    let refused = loop {
+        let answer = upload(&fake, "default", &package);
+        if answer.status != 202 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.error().code, ErrorCode::Unavailable);
+    drop(stuck);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while upload(&fake, "default", &package).status != 202 {
+        assert!(std::time::Instant::now() < deadline, "no place is given back");
+    }
+    assert_eq!(fake.packages.list().unwrap().len(), 1);
+}
+
 #[test]
 fn calls_need_a_base() {
     let fake = Fake::start();

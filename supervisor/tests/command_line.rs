@@ -346,10 +346,14 @@ fn a_call_goes_to_the_base_and_its_answer_comes_back() {
     assert!(asked.starts_with("POST /call/spell/suggest HTTP/1.1\r\n"), "{asked}");
     assert!(asked.ends_with(r#"{"word": "isolasion", "most": 1}"#), "{asked}");
 
-    let refused = base(listener, "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 9\r\n\r\ntoo late\n");
+    let answer = concat!(
+        "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 41\r\n\r\n",
+        r#"{"error":"deadline","message":"too late"}"#
+    );
+    let refused = base(listener, answer);
     let said = say(&fake, &["call", "spell.suggest"]);
     assert_eq!(said.status, i32::from(ErrorCode::Deadline.exit_code()), "{}", said.err);
-    assert!(said.err.contains("too late"), "{}", said.err);
+    assert!(said.err.starts_with("error: spell.suggest: too late\n"), "{}", said.err);
     refused.join().unwrap();
 }
 
@@ -389,6 +393,73 @@ fn doctor_works_without_a_supervisor() {
     assert!(of("state-dir")["found"].as_str().unwrap().contains(&state));
     let text = ended(&mut mortise(Path::new("/nonexistent"), &["doctor", "--host-only"])).out;
     assert!(text.contains("Promises\n") && text.contains("memory-limit") && text.contains("Disk\n"), "{text}");
+}
+
+/// A module's folder that can be packed.
+fn folder(parent: &Path, version: &str) -> std::path::PathBuf {
+    let folder = parent.join("clock");
+    std::fs::create_dir_all(&folder).unwrap();
+    let toml = format!(
+        "name = \"clock\"\nversion = \"{version}\"\nruntime = \"http\"\nexec = \"/usr/bin/python3\"\n\
+         args = [\"/module/clock.py\"]\nprovides = [{{ service = \"clock\", http = {{}} }}]\n"
+    );
+    std::fs::write(folder.join("module.toml"), toml).unwrap();
+    std::fs::write(folder.join("clock.py"), "print(1)\n").unwrap();
+    folder
+}
+
+#[test]
+fn a_folder_is_checked_packed_and_installed() {
+    let fake = Fake::start();
+    let place = tempfile::tempdir().unwrap();
+    let module = folder(place.path(), "1.2.0");
+    let module = module.to_str().unwrap();
+    let checked = say(&fake, &["check", module]);
+    assert!(checked.out.ends_with("module.toml: clock 1.2.0 is sound\n"), "{}{}", checked.out, checked.err);
+    let packed = ended(mortise(&fake.socket, &["pack", module, "--json"]).current_dir(place.path())).json();
+    assert_eq!((&packed["module"], &packed["file"]), (&json!("clock"), &json!("clock-1.2.0.mortise")));
+    let file = place.path().join("clock-1.2.0.mortise");
+    assert_eq!(packed["bytes"], std::fs::metadata(&file).unwrap().len());
+    let again = place.path().join("again.mortise");
+    let again = say(&fake, &["pack", module, "-o", again.to_str().unwrap(), "--json"]).json();
+    assert_eq!(again["digest"], packed["digest"], "the same folder always gives the same package");
+
+    let digest = packed["digest"].as_str().unwrap();
+    let installed = say(&fake, &["install", file.to_str().unwrap()]);
+    assert_eq!((installed.out, installed.err), (format!("installed clock 1.2.0  sha256 {digest}\n"), String::new()));
+    let from_folder = say(&fake, &["install", module, "--json"]).json();
+    assert_eq!(from_folder["request"], json!({"kind": "install", "tenant": "default", "digest": digest}));
+    assert_eq!(fake.packages.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_wrong_module_is_refused_with_every_place() {
+    let fake = Fake::start();
+    let place = tempfile::tempdir().unwrap();
+    let module = folder(place.path(), "one\"\nlimts = {}\nx = \"");
+    let module = module.to_str().unwrap();
+    for words in [&["check", module][..], &["install", module]] {
+        let said = say(&fake, words);
+        assert_eq!(said.status, i32::from(ErrorCode::PackageRefused.exit_code()), "{words:?}: {}", said.err);
+        for place in ["module.toml:2:", "module.toml:3:", "limts"] {
+            assert!(said.err.contains(place), "{words:?}: no {place:?} in {}", said.err);
+        }
+        assert!(!said.err.contains("error: error:"), "{}", said.err);
+    }
+    let checked: Value = serde_json::from_str(&say(&fake, &["check", module, "--json"]).out).unwrap();
+    assert_eq!((&checked["sound"], &checked["findings"][0]["line"]), (&json!(false), &json!(2)));
+    let torn = place.path().join("torn.mortise");
+    std::fs::write(&torn, b"this is no package").unwrap();
+    let said = say(&fake, &["install", torn.to_str().unwrap()]);
+    assert_eq!(
+        (said.status, said.out.as_str()),
+        (i32::from(ErrorCode::PackageRefused.exit_code()), ""),
+        "{}",
+        said.err
+    );
+    assert!(fake.packages.list().unwrap().is_empty(), "it leaves nothing");
+    let said = say(&fake, &["install", "/nonexistent.mortise"]);
+    assert_eq!(said.status, i32::from(ErrorCode::NotFound.exit_code()), "{}", said.err);
 }
 
 #[test]

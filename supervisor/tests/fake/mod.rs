@@ -1,6 +1,6 @@
 //! A loop that answers like the engine, behind the real admin API on a real socket. It runs nothing.
 //!
-//! Its world: the module `spell` 1.0.0 and 1.1.0 runs and provides the service `spell`; `stuck` never gets ready; `broken`
+//! Its world (the tenant `full` may install nothing): the module `spell` 1.0.0 and 1.1.0 runs and provides the service `spell`; `stuck` never gets ready; `broken`
 //! fails to start; everything else does what is asked at once.
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -72,9 +72,9 @@ impl Fake {
         });
         let (submissions, received) = mpsc::channel(16);
         let handle = EngineHandle::new(submissions, Arc::clone(&published));
-        runtime.spawn(engine(received, Arc::clone(&published)));
         let socket = folder.path().join("admin.sock");
         let packages = Arc::new(PackageStore::open(&folder.path().join("packages")).unwrap());
+        runtime.spawn(engine(received, Arc::clone(&published), Arc::clone(&packages)));
         let mut fake = Self { socket, handle, published, packages, stop: None, served: None, runtime, folder };
         fake.serve();
         fake.event("the supervisor has started", None);
@@ -246,7 +246,7 @@ pub fn world() -> Snapshot {
     }
 }
 
-async fn engine(mut received: mpsc::Receiver<Submission>, published: Arc<Published>) {
+async fn engine(mut received: mpsc::Receiver<Submission>, published: Arc<Published>, packages: Arc<PackageStore>) {
     let mut count = 0;
     while let Some(Submission { id, request, answer }) = received.recv().await {
         count += 1;
@@ -259,7 +259,7 @@ async fn engine(mut received: mpsc::Receiver<Submission>, published: Arc<Publish
         let accepted = answered.is_ok();
         let _ = answer.send(answered);
         if accepted {
-            perform(&published, &id);
+            perform(&published, &packages, &id);
         }
     }
 }
@@ -277,6 +277,9 @@ fn accept(published: &Published, id: OperationId, request: Request) -> Result<Op
         let message = "spell runs 1.0.0 already";
         return Err(ApiError::new(ErrorCode::Conflict, Blame::Caller, message));
     }
+    if request.tenant().as_str() == "full" {
+        return Err(ApiError::new(ErrorCode::Quota, Blame::Caller, "the tenant full has as many modules as it may"));
+    }
     let operation = Operation {
         id,
         request,
@@ -291,7 +294,7 @@ fn accept(published: &Published, id: OperationId, request: Request) -> Result<Op
     Ok(operation)
 }
 
-fn perform(published: &Published, id: &OperationId) {
+fn perform(published: &Published, packages: &PackageStore, id: &OperationId) {
     let operations = published.operations.load();
     let operation = &operations[id];
     if operation.state != OperationState::Running {
@@ -299,6 +302,10 @@ fn perform(published: &Published, id: &OperationId) {
     }
     let outcome = match (&operation.request, operation.request.module().map(ModuleName::as_str)) {
         (Request::Start { .. }, Some("stuck")) => return,
+        (Request::Install { digest, .. }, _) => {
+            register(published, packages, digest);
+            Ok(None)
+        }
         (Request::Start { .. }, Some("broken")) => {
             let message = "the worker 7.1 of broken ended with status 3 before it was ready";
             Err(ApiError::new(ErrorCode::Failed, Blame::Module, message)
@@ -312,6 +319,18 @@ fn perform(published: &Published, id: &OperationId) {
         _ => Ok(None),
     };
     end(published, id, outcome);
+}
+
+fn register(published: &Published, packages: &PackageStore, digest: &str) {
+    let package = packages.find(&digest.parse().unwrap()).unwrap();
+    let mut state = Snapshot::clone(&published.state.load());
+    let name = package.manifest.name.as_str();
+    if !state.modules.iter().any(|it| it.module.as_str() == name) {
+        let version = package.manifest.version.clone();
+        let installed = vec![InstalledVersion { version, digest: digest.to_owned(), installed: at(0) }];
+        state.modules.push(ModuleStatus { installed, ..status(name) });
+    }
+    published.state.store(Arc::new(state));
 }
 
 fn end(published: &Published, id: &OperationId, outcome: Result<Option<Receipt>, ApiError>) {
