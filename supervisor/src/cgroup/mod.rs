@@ -13,6 +13,8 @@ mod groups;
 mod kill;
 mod layout;
 mod limits;
+#[cfg(test)]
+mod tests;
 
 pub use error::{CgroupError, RemoveError};
 pub use figures::Figures;

@@ -18,6 +18,8 @@ mod spawner;
 mod spec;
 mod start;
 mod stat;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 pub use error::SpawnError;

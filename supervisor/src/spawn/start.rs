@@ -90,6 +90,9 @@ fn check(spec: &WorkerSpec) -> Result<(), SpawnError> {
     if (spec.role == Role::Http) != spec.serve.is_some() {
         return refuse("serve", format!("{:?}", spec.serve), "is for the role http, and only for it");
     }
+    if spec.serve.is_some() && !spec.http {
+        return refuse("http", "false".into(), "a program without the SDK is reached by its HTTP socket only");
+    }
     if spec.inherited.len() > MOST_INHERITED {
         return refuse("inherited", spec.inherited.len().to_string(), "at most 32 descriptors are inherited");
     }

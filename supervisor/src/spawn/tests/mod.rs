@@ -1,0 +1,7 @@
+//! Workers in the real sandbox of a real kernel.
+
+mod house;
+mod http;
+mod life;
+mod limits;
+mod sandbox;
