@@ -6,37 +6,42 @@
 use crate::geometry::PAGE;
 use crate::layout::{AT_CLOSED, AT_CPU, AT_PARKED, AT_RELEASED, AT_TAKEN_THROUGH};
 use crate::memory::{OwnMemory, PeerMemory};
+use crate::ring::Sender;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::handshake_fence;
 
-/// How the reader of a ring sleeps, and therefore how it is woken: bits of the `parked` word, below its epoch.
+/// How the reader of a ring sleeps, and therefore how it is woken: bits of the `parked` word.
 pub(crate) const FUTEX: u64 = 1;
 pub(crate) const SOCKET: u64 = 2;
-const EPOCH: u64 = 4;
 
-/// The `parked` word as its owner writes it: which of its sleepers sleep, and an epoch that grows with each sleep, so that a
-/// peer wakes once per sleep and not once per message.
+/// The `parked` word as its owner writes it: how its sleepers sleep (low half), and the position of the message that they
+/// sleep for (high half), so that the peer wakes them when it publishes that one, and only then.
 #[derive(Debug, Default)]
 pub(crate) struct Parked {
     bits: u64,
-    epoch: u64,
+    position: u32,
 }
 
 impl Parked {
-    /// A sleeper of the kind `bit` is about to sleep. After this it must look at the ring once more.
-    pub(crate) fn set(&mut self, own: &OwnMemory, bit: u64) {
+    fn word(&self) -> u64 {
+        self.bits | u64::from(self.position) << 32
+    }
+
+    /// A sleeper of the kind `bit` is about to sleep for the message at `position`. After this it must look at the ring once
+    /// more.
+    pub(crate) fn set(&mut self, own: &OwnMemory, bit: u64, position: u32) {
         self.bits |= bit;
-        self.epoch = self.epoch.wrapping_add(EPOCH);
+        self.position = position;
         // [K] Before the look at the ring that follows; the sender looks here after its swap.
-        own.swap(AT_PARKED, self.epoch | self.bits, SeqCst);
+        own.swap(AT_PARKED, self.word(), SeqCst);
         handshake_fence();
     }
 
     /// That sleeper is awake. Only the sleeper's side ever clears the flag: a waker that did could eat a later sleep.
     pub(crate) fn clear(&mut self, own: &OwnMemory, bit: u64) {
-        if self.bits & bit != 0 {
+        if self.is_set(bit) {
             self.bits &= !bit;
-            own.store(AT_PARKED, self.epoch | self.bits, Relaxed);
+            own.store(AT_PARKED, self.word(), Relaxed);
         }
     }
 
@@ -45,25 +50,48 @@ impl Parked {
     }
 }
 
-/// What a sender remembers of the reader's sleeps.
+/// What a sender remembers of the reader's sleeps: the last `parked` word that it has acted on.
+///
+/// A look may come late, when the message that it follows has long been taken and the reader sleeps for a later one. That sleep
+/// belongs to whoever publishes that later message, so such a look must neither wake nor remember.
 #[derive(Debug, Default)]
 pub(crate) struct Woken {
     last: u64,
 }
 
 impl Woken {
-    /// The kinds of sleepers that must be woken now, after a publication: each sleep once.
+    /// Who must be woken now, after a publication: each sleep once.
     #[inline]
-    pub(crate) fn look(&mut self, peer: &PeerMemory) -> u64 {
+    pub(crate) fn look(&mut self, peer: &PeerMemory, sender: &Sender) -> Wake {
         // [K] After the swap that published.
         let word = peer.load(AT_PARKED, SeqCst);
         let bits = word & (FUTEX | SOCKET);
-        if bits == 0 || word == self.last {
-            return 0;
+        if bits == 0 { Wake::NOBODY } else { self.whom(word, bits, sender) }
+    }
+
+    #[cold]
+    fn whom(&mut self, word: u64, bits: u64, sender: &Sender) -> Wake {
+        let position = (word >> 32) as u32;
+        if word == self.last || !sender.has_published(position) {
+            return Wake::NOBODY;
         }
         self.last = word;
-        bits
+        Wake { bits, offset: sender.offset_of(position) }
     }
+}
+
+/// Sleepers of the peer that are to be woken, once no lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Wake {
+    /// Of which kinds.
+    pub(crate) bits: u64,
+    /// The slot that they may sleep on.
+    pub(crate) offset: usize,
+}
+
+impl Wake {
+    pub(crate) const NOBODY: Self = Self { bits: 0, offset: 0 };
 }
 
 /// Tells that everything before `position` of the peer's ring has been taken.
@@ -94,14 +122,15 @@ pub(crate) fn is_closed(peer: &PeerMemory) -> bool {
     peer.load(AT_CLOSED, SeqCst) != 0
 }
 
-/// The CPU that the peer said it runs on, if it has.
-pub(crate) fn peer_cpu(peer: &PeerMemory) -> Option<u32> {
-    (peer.load(AT_CPU, Relaxed) as u32).checked_sub(1)
+/// The CPU that the peer says it runs on, plus one; 0 while it has not.
+#[inline]
+pub(crate) fn load_cpu(peer: &PeerMemory) -> u32 {
+    peer.load(AT_CPU, Relaxed) as u32
 }
 
-/// Tells the CPU that this side runs on.
+/// Tells the CPU that this side runs on, plus one.
 pub(crate) fn store_cpu(own: &OwnMemory, cpu: u32) {
-    own.store(AT_CPU, u64::from(cpu) + 1, Relaxed);
+    own.store(AT_CPU, u64::from(cpu), Relaxed);
 }
 
 /// Where the peer tells that it no longer reads the payload with the release place `place`.

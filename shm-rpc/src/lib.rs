@@ -84,6 +84,7 @@ pub use release::Released;
 #[cfg(feature = "tokio")]
 pub use server::ServeError;
 pub use server::{Call, Ended, Served, Server, ServerControl};
+pub use spin::Patience;
 pub use view::{DecodeError, View};
 
 /// What a full queue suggests to wait. It empties within microseconds when the peer is well; longer waits belong to policy.

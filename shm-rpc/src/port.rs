@@ -7,7 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use crate::arena::Outbox;
-use crate::control::{FUTEX, SOCKET};
+use crate::control::{FUTEX, SOCKET, Wake};
 use crate::mapped::{End, PeerSegment};
 use crate::release::Held;
 use crate::sync::Arc;
@@ -35,13 +35,20 @@ impl Port {
         Self { outbox: Outbox::new(end.own, held), peer: end.peer, bell: end.wake }
     }
 
-    /// Wakes sleepers of the peer: `bits` says of which kind, `offset` is the slot that they may sleep on.
-    #[cold]
-    pub(crate) fn wake(&self, bits: u64, offset: usize) {
-        if bits & FUTEX != 0 {
-            self.outbox.memory.wake(offset);
+    /// Wakes sleepers of the peer.
+    #[inline]
+    pub(crate) fn wake(&self, wake: Wake) {
+        if wake != Wake::NOBODY {
+            self.wake_somebody(wake);
         }
-        if bits & SOCKET != 0 {
+    }
+
+    #[cold]
+    fn wake_somebody(&self, wake: Wake) {
+        if wake.bits & FUTEX != 0 {
+            self.outbox.memory.wake(wake.offset);
+        }
+        if wake.bits & SOCKET != 0 {
             // A full socket buffer is a bell that has been rung; a closed one is found out by whoever listens.
             let _ = send(self.bell.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
         }

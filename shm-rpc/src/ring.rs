@@ -83,6 +83,11 @@ impl Sender {
         position
     }
 
+    /// Whether the message at `position`, which is not further away than the ring is long, has been published.
+    pub(crate) const fn has_published(&self, position: u32) -> bool {
+        (position.wrapping_sub(self.position) as i32) < 0
+    }
+
     /// Where the slot of `position` lies: the reader may sleep on it.
     pub(crate) const fn offset_of(&self, position: u32) -> usize {
         slot_offset(position & (self.slots - 1))

@@ -11,7 +11,7 @@ use std::task::Waker;
 use std::thread::Thread;
 
 use crate::arena::Block;
-use crate::control::{self, Parked, Woken};
+use crate::control::{self, Parked, Wake, Woken};
 use crate::message::{Kind, Message, ReceivedBody, Response, SentBody};
 use crate::port::Port;
 use crate::ring::{Peek, Receiver, Sender};
@@ -94,23 +94,6 @@ impl Shut {
     /// Whether nothing will come from the callee any more.
     pub(crate) const fn is_final(&self) -> bool {
         matches!(self, Self::PeerGone | Self::Violation(_))
-    }
-}
-
-/// A peer to be woken, outside of the lock.
-#[derive(Clone, Copy, Debug)]
-#[must_use]
-pub(crate) struct Wake {
-    bits: u64,
-    offset: usize,
-}
-
-impl Wake {
-    #[inline]
-    pub(crate) fn send(self, port: &Port) {
-        if self.bits != 0 {
-            port.wake(self.bits, self.offset);
-        }
     }
 }
 
@@ -209,25 +192,24 @@ impl Calls {
         let entry = &mut self.entries[usize::from(index)];
         let ticket = Ticket(u32::from(index) | u32::from(entry.generation) << 16);
         let memory = &port.outbox.memory;
-        let first = self.sender.position();
         if needed == 2 {
             self.sender.publish(memory, &Message::context(options));
         }
         let position = self.sender.publish(memory, &Message::call(method, ticket.0, options, body));
         entry.progress = Progress::Waiting { position, block: block.take(), waiter: None };
         self.outstanding += 1;
-        Ok((ticket, self.look_up(port, first)))
+        Ok((ticket, self.look_up(port)))
     }
 
-    /// After publications from `first` on: is the callee asleep, has it closed?
+    /// After a publication: is the callee asleep, has it closed?
     #[inline]
-    fn look_up(&mut self, port: &Port, first: u32) -> Wake {
-        let bits = self.woken.look(&port.peer.memory);
+    fn look_up(&mut self, port: &Port) -> Wake {
+        let wake = self.woken.look(&port.peer.memory, &self.sender);
         if control::is_closed(&port.peer.memory) && self.shut.is_none() {
             // Whether what was just sent lies before the close is told by the `Closed` that comes.
             self.shut = Some(Shut::ByCallee);
         }
-        Wake { bits, offset: self.sender.offset_of(first) }
+        wake
     }
 
     /// Makes sure that `needed` slots are free.
@@ -457,13 +439,12 @@ impl Calls {
     /// The caller no longer waits: asks the callee to cancel, and tells whether the callee has taken the call. None: it was
     /// done already, and its outcome is thrown away.
     pub(crate) fn abandon(&mut self, port: &Port, ticket: Ticket) -> (Option<bool>, Wake) {
-        let nobody = Wake { bits: 0, offset: 0 };
         let entry = &mut self.entries[ticket.index()];
         let Progress::Waiting { position, block, waiter } = &mut entry.progress else {
             if let Some(Ok(answer)) = self.collect(ticket) {
                 release(port, &answer);
             }
-            return (None, nobody);
+            return (None, Wake::NOBODY);
         };
         let (position, block) = (*position, block.take());
         self.tasks -= usize::from(matches!(waiter, Some(Waiter::Task(_))));
@@ -471,39 +452,38 @@ impl Calls {
         match self.sender.check_taken(control::load_taken_through(&port.peer.memory)) {
             Err(violation) => {
                 self.accuse(violation);
-                (Some(true), nobody)
+                (Some(true), Wake::NOBODY)
             }
             Ok(taken) => {
                 let started = is_before(position, taken);
                 if self.shut.as_ref().is_some_and(Shut::is_final) || self.sender.free() == 0 {
-                    return (Some(started), nobody);
+                    return (Some(started), Wake::NOBODY);
                 }
-                let first = self.sender.publish(&port.outbox.memory, &Message::short(Kind::Cancel, 0, ticket.0));
-                (Some(started), self.look_up(port, first))
+                self.sender.publish(&port.outbox.memory, &Message::short(Kind::Cancel, 0, ticket.0));
+                (Some(started), self.look_up(port))
             }
         }
     }
 
     /// Sends nothing more. The callee is told, if there is room.
     pub(crate) fn close(&mut self, port: &Port) -> Wake {
-        let nobody = Wake { bits: 0, offset: 0 };
         if self.shut.is_some() {
-            return nobody;
+            return Wake::NOBODY;
         }
         let room = self.make_room(port, 1).is_ok();
         if self.shut.is_none() {
             self.shut = Some(Shut::Here);
         }
         if !room {
-            return nobody;
+            return Wake::NOBODY;
         }
-        let first = self.sender.publish(&port.outbox.memory, &Message::short(Kind::End, 0, 0));
-        self.look_up(port, first)
+        self.sender.publish(&port.outbox.memory, &Message::short(Kind::End, 0, 0));
+        self.look_up(port)
     }
 
     /// Arms a kind of sleep. False: an answer has come meanwhile, and nothing is armed.
     pub(crate) fn arm(&mut self, port: &Port, bit: u64) -> bool {
-        self.parked.set(&port.outbox.memory, bit);
+        self.parked.set(&port.outbox.memory, bit, self.receiver.position());
         match self.receiver.peek_seqcst(&port.peer.memory) {
             Ok(Peek::Empty) => true,
             Ok(Peek::There) => {
@@ -518,7 +498,7 @@ impl Calls {
         }
     }
 
-    /// Lets another waiting thread take answers for all, now that nobody does.
+    /// Lets another waiting thread take answers for all, now that Wake::NOBODY does.
     pub(crate) fn promote(&mut self) {
         if self.has_leader {
             return;

@@ -16,6 +16,7 @@ use crate::message::{BODY, BODY_WITH_DEADLINE};
 use crate::payload::Writer;
 use crate::port::Port;
 use crate::release::{Held, Released};
+use crate::spin::{Learned, Patience};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Release;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     calls: Mutex<Calls>,
     /// The position of the next answer, to be looked at without the lock.
     next_answer: AtomicU32,
+    learned: Learned,
     #[cfg(feature = "tokio")]
     driver: driver::Slot,
     /// Last: everything above is unmapped when it tells.
@@ -74,7 +76,7 @@ impl Shared {
             self.port.outbox.give(block);
         }
         let (sent, wake) = sent?;
-        wake.send(&self.port);
+        self.port.wake(wake);
         Ok(sent)
     }
 
@@ -117,7 +119,7 @@ impl Shared {
         self.drain(&mut calls);
         let (started, wake) = calls.abandon(&self.port, ticket);
         self.unlock(calls);
-        wake.send(&self.port);
+        self.port.wake(wake);
         started
     }
 
@@ -136,6 +138,12 @@ impl Client {
     /// Takes the caller's end.
     #[must_use]
     pub fn new(end: End) -> Self {
+        Self::with_patience(end, Patience::Adaptive)
+    }
+
+    /// Takes the caller's end, whose threads wait as told.
+    #[must_use]
+    pub fn with_patience(end: End, patience: Patience) -> Self {
         let held = Held::default();
         let port = Port::new(end, held.clone());
         let calls = Mutex::new(Calls::new(&port));
@@ -144,6 +152,7 @@ impl Client {
                 port,
                 calls,
                 next_answer: AtomicU32::new(0),
+                learned: Learned::new(patience),
                 #[cfg(feature = "tokio")]
                 driver: driver::Slot::default(),
                 held,
@@ -198,7 +207,7 @@ impl Client {
         let mut calls = self.shared.lock();
         let wake = calls.close(&self.shared.port);
         self.shared.unlock(calls);
-        wake.send(&self.shared.port);
+        self.shared.port.wake(wake);
     }
 
     /// Waits in this thread until no call is under way. False if the deadline came first.

@@ -47,7 +47,7 @@ impl Shared {
     fn spin_for(&self, sent: Sent, deadline: Option<Deadline>) -> Option<Result<Answer, CallError>> {
         let slots = self.port.peer.geometry.slots();
         let mut seen = sent.next_answer;
-        let mut spin = Spin::new(&self.port.outbox.memory, &self.port.peer.memory, deadline);
+        let mut spin = Spin::new(&self.learned, &self.port.outbox.memory, &self.port.peer.memory, deadline);
         loop {
             let next = self.next_answer.load(Acquire);
             let word = self.port.peer.memory.load(slot_offset(next & (slots - 1)), Acquire);
@@ -59,6 +59,7 @@ impl Shared {
                 let outcome = calls.collect(sent.ticket);
                 self.unlock(calls);
                 if outcome.is_some() {
+                    spin.found();
                     return outcome;
                 }
             }

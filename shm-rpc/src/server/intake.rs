@@ -154,7 +154,7 @@ impl Intake {
 
     /// Arms a kind of sleep. False: a request has come meanwhile, and nothing is armed.
     pub(super) fn arm(&mut self, shared: &Shared, bit: u64) -> Result<bool, Violation> {
-        self.parked.set(&shared.port.outbox.memory, bit);
+        self.parked.set(&shared.port.outbox.memory, bit, self.receiver.position());
         let peek = self.receiver.peek_seqcst(&shared.port.peer.memory);
         if peek == Ok(Peek::Empty) {
             return Ok(true);

@@ -14,6 +14,7 @@ mod thread;
 use crate::End;
 use crate::port::Port;
 use crate::release::Held;
+use crate::spin::{Learned, Patience};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Arc, Mutex};
 use control::Stop;
@@ -30,6 +31,7 @@ pub use task::ServeError;
 pub struct Server {
     shared: Arc<Shared>,
     intake: Intake,
+    learned: Learned,
 }
 
 /// What a server, its calls and its controls share.
@@ -70,6 +72,12 @@ impl Server {
     /// Takes the callee's end.
     #[must_use]
     pub fn new(end: End) -> Self {
+        Self::with_patience(end, Patience::Adaptive)
+    }
+
+    /// Takes the callee's end; a thread that serves waits as told.
+    #[must_use]
+    pub fn with_patience(end: End, patience: Patience) -> Self {
         let held = Held::default();
         let port = Port::new(end, held.clone());
         let intake = Intake::new(&port);
@@ -82,7 +90,7 @@ impl Server {
             stop: Stop::default(),
             held,
         };
-        Self { shared: Arc::new(shared), intake }
+        Self { shared: Arc::new(shared), intake, learned: Learned::new(patience) }
     }
 
     /// What other threads and tasks can do with it while it serves.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Shared;
 use super::call::Interest;
 use crate::arena::Block;
-use crate::control::{self, RELEASE_PLACES, Woken};
+use crate::control::{self, RELEASE_PLACES, Wake, Woken};
 use crate::message::{BODY, Kind, Message, SentBody};
 use crate::payload::Writer;
 use crate::port::Port;
@@ -66,11 +66,11 @@ impl Replies {
     /// Publishes a message to the caller. There is always a slot for it: the caller has no more calls under way than the ring
     /// has slots less one. A caller that breaks this rule loses answers of its own.
     #[inline]
-    fn publish(&mut self, port: &Port, message: &Message) -> (u32, u64, usize) {
+    fn publish(&mut self, port: &Port, message: &Message) -> (u32, Wake) {
         let position = self.sender.position();
         self.sender.note_taken(position);
         self.sender.publish(&port.outbox.memory, message);
-        (position, self.woken.look(&port.peer.memory), self.sender.offset_of(position))
+        (position, self.woken.look(&port.peer.memory, &self.sender))
     }
 
     pub(super) fn watch(&mut self, id: u32, interest: &Arc<Interest>) {
@@ -131,7 +131,7 @@ impl Shared {
                 }
             },
         };
-        let (position, bits, offset) = replies.publish(&self.port, &Message::answer(kind, code, place, id, body));
+        let (position, wake) = replies.publish(&self.port, &Message::answer(kind, code, place, id, body));
         if let Some(block) = block {
             replies.lent.push(Lent { place, position, block });
         }
@@ -140,20 +140,16 @@ impl Shared {
         }
         self.answered.store(self.answered.load(Relaxed) + 1, Release);
         drop(replies);
-        if bits != 0 {
-            self.port.wake(bits, offset);
-        }
+        self.port.wake(wake);
         self.stop.answered();
     }
 
     /// Tells the caller where its ring was closed.
     pub(super) fn announce_close(&self, at: u32) {
         let mut replies = lock(&self.replies);
-        let (_, bits, offset) = replies.publish(&self.port, &Message::short(Kind::Closed, at, 0));
+        let (_, wake) = replies.publish(&self.port, &Message::short(Kind::Closed, at, 0));
         drop(replies);
-        if bits != 0 {
-            self.port.wake(bits, offset);
-        }
+        self.port.wake(wake);
     }
 
     /// Takes back what the caller no longer reads.

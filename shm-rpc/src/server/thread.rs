@@ -54,9 +54,10 @@ impl Server {
     fn wait(&mut self) -> Result<(), Violation> {
         let port = &self.shared.port;
         let (offset, empty) = self.intake.next_slot();
-        let mut spin = Spin::new(&port.outbox.memory, &port.peer.memory, None);
+        let mut spin = Spin::new(&self.learned, &port.outbox.memory, &port.peer.memory, None);
         loop {
             if port.peer.memory.load(offset, Acquire) as u32 != empty || self.shared.stop.is_wanted() {
+                spin.found();
                 return Ok(());
             }
             match spin.turn() {

@@ -1,0 +1,115 @@
+//! What a call costs, beside the least that it could cost on this machine in the same moment.
+//!
+//! ```text
+//! cargo run --release -p shm-rpc --example ipc-bench -- [--seconds N] [case…]
+//! ```
+//!
+//! Two processes, pinned as the case says. Every few milliseconds of a case are enclosed by two of its limit program, because a
+//! virtual machine's host moves the CPUs near to and far from each other; a chunk whose two limits differ is thrown away. One JSON
+//! object per line and placement: `near` where the limit's word comes back within 200 ns, `far` otherwise.
+
+mod limit;
+mod measure;
+mod other;
+mod page;
+mod work;
+
+use limit::Limit;
+use work::Work;
+
+/// How the two sides wait, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Threads that spin, on two CPUs.
+    Spin,
+    /// Threads that sleep at once, on two CPUs.
+    ParkTwoCores,
+    /// Threads on one CPU, with whatever the waiting does there.
+    OneCore,
+    /// Threads that sleep at once, on one CPU.
+    ParkOneCore,
+    /// tokio tasks, on two CPUs.
+    Tasks,
+}
+
+impl How {
+    const ALL: [Self; 5] = [Self::Spin, Self::ParkTwoCores, Self::OneCore, Self::ParkOneCore, Self::Tasks];
+
+    fn number(self) -> usize {
+        Self::ALL.iter().position(|it| *it == self).unwrap()
+    }
+
+    fn callee_cpu(self) -> usize {
+        usize::from(!matches!(self, Self::OneCore | Self::ParkOneCore))
+    }
+
+    fn parks(self) -> bool {
+        matches!(self, Self::ParkTwoCores | Self::ParkOneCore)
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Case {
+    name: &'static str,
+    work: Work,
+    how: How,
+    limit: Limit,
+    /// The ratio that it may have at most.
+    at_most: f64,
+}
+
+impl Case {
+    /// Whether the CPUs were near to each other, judging by the limit.
+    fn is_near(&self, limit_ns: f64) -> bool {
+        self.how == How::Spin
+            && match self.limit {
+                Limit::Spin => limit_ns < 200.0,
+                Limit::SpinAndCodec => limit_ns < 650.0,
+                Limit::Bulk => limit_ns < 200_000.0,
+                Limit::Window => limit_ns < 40.0,
+                Limit::Futex | Limit::Epoll => false,
+            }
+    }
+}
+
+const CASES: [Case; 10] = [
+    Case { name: "raw-spin", work: Work::Raw, how: How::Spin, limit: Limit::Spin, at_most: 1.15 },
+    Case { name: "call-pod-spin", work: Work::Pod, how: How::Spin, limit: Limit::Spin, at_most: 1.5 },
+    Case { name: "call-serde-spin", work: Work::Serde, how: How::Spin, limit: Limit::SpinAndCodec, at_most: 1.15 },
+    Case { name: "park-2core", work: Work::Pod, how: How::ParkTwoCores, limit: Limit::Futex, at_most: 1.1 },
+    Case { name: "park-1core", work: Work::Pod, how: How::ParkOneCore, limit: Limit::Futex, at_most: 1.0 },
+    Case { name: "park-1core-yield", work: Work::Pod, how: How::OneCore, limit: Limit::Futex, at_most: 1.0 },
+    Case { name: "async-park", work: Work::Pod, how: How::Tasks, limit: Limit::Epoll, at_most: 1.2 },
+    Case { name: "bulk-1m", work: Work::Bulk, how: How::Spin, limit: Limit::Bulk, at_most: 1.05 },
+    Case { name: "bulk-1m-untouched", work: Work::BulkUntouched, how: How::Spin, limit: Limit::Spin, at_most: 1.3 },
+    Case { name: "pipelined-64", work: Work::Pipelined, how: How::Spin, limit: Limit::Window, at_most: 2.5 },
+];
+
+fn main() {
+    if other::run_if_asked() {
+        return;
+    }
+    let mut seconds = 3.0;
+    let mut wanted = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--seconds" => {
+                seconds = arguments.next().and_then(|it| it.parse().ok()).expect("--seconds takes a number");
+            }
+            "--json" => {}
+            name if CASES.iter().any(|it| it.name == name) => wanted.push(name.to_string()),
+            other => {
+                let names: Vec<_> = CASES.iter().map(|it| it.name).collect();
+                eprintln!("no case {other:?}; there are {}", names.join(", "));
+                std::process::exit(2);
+            }
+        }
+    }
+    for case in &CASES {
+        if wanted.is_empty() || wanted.iter().any(|it| it == case.name) {
+            measure::run(case, seconds);
+        }
+    }
+}

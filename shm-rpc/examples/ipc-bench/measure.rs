@@ -1,0 +1,115 @@
+//! Chunks of a case between chunks of its limit, and what is told of them.
+
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use crate::other::Bench;
+use crate::{Case, How};
+
+/// Calls timed together; the p50 is that of such batches, so that the clock costs nothing.
+const BATCH: u64 = 32;
+/// How long a chunk of the case, and the limits around it, take.
+const CHUNK: Duration = Duration::from_millis(4);
+const LIMIT_CHUNK: Duration = Duration::from_millis(1);
+
+/// One side's figures of one chunk.
+struct Chunk {
+    p50: f64,
+    /// Single calls, for the tail.
+    singles: Vec<f64>,
+}
+
+fn chunk(run: &mut dyn FnMut(u64), calls: u64, time: Duration) -> Chunk {
+    run(8);
+    let begin = Instant::now();
+    let mut batches = Vec::new();
+    let mut singles = Vec::new();
+    while begin.elapsed() < time || batches.len() < 3 {
+        let rounds = if calls > 1 { 1 } else { BATCH };
+        let start = Instant::now();
+        run(rounds);
+        batches.push(start.elapsed().as_nanos() as f64 / (rounds * calls) as f64);
+        for _ in 0..4 {
+            let start = Instant::now();
+            run(1);
+            singles.push(start.elapsed().as_nanos() as f64 / calls as f64);
+        }
+    }
+    Chunk { p50: quantile(&mut batches, 0.5), singles }
+}
+
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(((values.len() as f64 - 1.0) * q).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// What was found at one placement.
+#[derive(Default)]
+struct Found {
+    case: Vec<f64>,
+    limit: Vec<f64>,
+    ratio: Vec<f64>,
+    singles: Vec<f64>,
+}
+
+pub fn run(case: &Case, seconds: f64) {
+    let bench = Bench::start(case.how);
+    let runtime =
+        (case.how == How::Tasks).then(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+    let mut found = [Found::default(), Found::default()];
+    let mut thrown_away = 0;
+    let begin = Instant::now();
+    let mut before = limit(&bench, case);
+    while begin.elapsed().as_secs_f64() < seconds {
+        let measured = work(&bench, case, runtime.as_ref());
+        let after = limit(&bench, case);
+        let around = (before + after) / 2.0;
+        // The tail belongs to everybody's luck; only a moved machine makes a chunk worthless.
+        if (before - after).abs() > around * 0.15 {
+            thrown_away += 1;
+        } else {
+            let near = case.is_near(around);
+            let found = &mut found[usize::from(!near)];
+            found.case.push(measured.p50);
+            found.limit.push(around);
+            found.ratio.push(measured.p50 / around);
+            found.singles.extend(measured.singles);
+        }
+        before = after;
+    }
+    for (found, place) in found.iter_mut().zip(["near", "far"]) {
+        let chunks = found.ratio.len();
+        if chunks < 5 {
+            continue;
+        }
+        println!(
+            "{{\"bench\":\"ipc\",\"case\":\"{}\",\"placement\":\"{}\",\"p50_ns\":{:.0},\"p99_ns\":{:.0},\"limit_p50_ns\":{:.0},\"ratio\":{:.3},\"at_most\":{},\"chunks\":{chunks},\"thrown_away\":{thrown_away}}}",
+            case.name,
+            if case.how == How::Spin { place } else { "-" },
+            quantile(&mut found.case, 0.5),
+            quantile(&mut found.singles, 0.99),
+            quantile(&mut found.limit, 0.5),
+            quantile(&mut found.ratio, 0.5),
+            case.at_most,
+        );
+    }
+}
+
+fn limit(bench: &Bench, case: &Case) -> f64 {
+    let mut p50 = 0.0;
+    bench.limit(case.limit, |ask| {
+        p50 = chunk(ask, case.limit.calls(), LIMIT_CHUNK).p50;
+    });
+    p50
+}
+
+fn work(bench: &Bench, case: &Case, runtime: Option<&Runtime>) -> Chunk {
+    match runtime {
+        Some(runtime) => {
+            let mut call = |rounds| runtime.block_on(case.work.call_async(&bench.client, rounds));
+            chunk(&mut call, case.work.calls(), CHUNK)
+        }
+        None => chunk(&mut |rounds| case.work.call(&bench.client, rounds), case.work.calls(), CHUNK),
+    }
+}

@@ -1,0 +1,134 @@
+//! The process at the other end: starting it, and what it does.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{Pid, ftruncate};
+use shm_rpc::{Call, CallOptions, Client, End, Geometry, OwnSegment, Patience, PeerSegment, Server, segment};
+
+use crate::How;
+use crate::limit::Limit;
+use crate::page::{self, Page};
+use crate::work::Work;
+
+const VARIABLE: &str = "IPC_BENCH_OTHER";
+/// Methods from here on are limits to be answered.
+pub const LIMITS: u32 = 1000;
+
+fn geometry() -> Geometry {
+    Geometry::new(128, 4 << 20).unwrap()
+}
+
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &set).expect("two CPUs are needed");
+}
+
+fn patience(how: How) -> Patience {
+    if how.parks() { Patience::Park } else { Patience::Adaptive }
+}
+
+/// The calling side's means.
+pub struct Bench {
+    pub client: Client,
+    pub page: Page,
+    pub socket: OwnedFd,
+    child: Child,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Bench {
+    /// Starts the other process.
+    pub fn start(how: How) -> Self {
+        pin(0);
+        let (ours, theirs) = (segment::create(geometry()).unwrap(), segment::create(geometry()).unwrap());
+        let (our_bell, their_bell) = segment::wake_pair().unwrap();
+        let limit_page = memfd_create(c"limit", MFdFlags::MFD_CLOEXEC).unwrap();
+        ftruncate(&limit_page, page::BYTES as i64).unwrap();
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (socket, their_socket) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags).unwrap();
+        let fds = [theirs.as_fd(), ours.as_fd(), their_bell.as_fd(), limit_page.as_fd(), their_socket.as_fd()];
+        for fd in fds {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        }
+        let numbers = fds.map(|it| it.as_raw_fd().to_string()).join(",");
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .env(VARIABLE, format!("{}:{numbers}", how.number()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let own = OwnSegment::map(&ours, geometry()).unwrap();
+        let mut ready = [0];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        segment::seal(&ours).unwrap();
+        segment::seal(&theirs).unwrap();
+        child.stdin.as_mut().unwrap().write_all(&ready).unwrap();
+        let peer = PeerSegment::map(&theirs, geometry()).unwrap();
+        let client = Client::with_patience(End::new(own, peer, our_bell), patience(how));
+        Self { client, page: Page::map(limit_page), socket, child }
+    }
+
+    /// Lets the other side answer a limit while `body` asks, as many rounds at a time as it likes.
+    pub fn limit(&self, limit: Limit, body: impl FnOnce(&mut dyn FnMut(u64))) {
+        Limit::reset(&self.page);
+        self.client.call(LIMITS + limit.number(), &CallOptions::NONE, ()).unwrap();
+        let mut next = 1;
+        body(&mut |rounds| {
+            limit.ask(&self.page, &self.socket, next, rounds);
+            next += rounds;
+        });
+        limit.end(&self.page, &self.socket);
+    }
+}
+
+/// What the other process does.
+pub fn run_if_asked() -> bool {
+    let Ok(text) = std::env::var(VARIABLE) else { return false };
+    let (how, fds) = text.split_once(':').unwrap();
+    let how = How::ALL[how.parse::<usize>().unwrap()];
+    let fds: Vec<i32> = fds.split(',').map(|it| it.parse().unwrap()).collect();
+    pin(how.callee_cpu());
+    let open = |fd: i32| File::options().read(true).write(true).open(format!("/proc/self/fd/{fd}")).unwrap();
+    let own = OwnSegment::map(open(fds[0]), geometry()).unwrap();
+    let page = Page::map(open(fds[3]));
+    let mut byte = *b"m";
+    std::io::stdout().write_all(&byte).unwrap();
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().read_exact(&mut byte).unwrap();
+    let peer = PeerSegment::map(File::open(format!("/proc/self/fd/{}", fds[1])).unwrap(), geometry()).unwrap();
+    let end = End::new(own, peer, page::inherited(fds[2]));
+    let socket = page::inherited(fds[4]);
+    let mut server = Server::with_patience(end, patience(how));
+    let handle = |call: Call<'_>| match call.method().checked_sub(LIMITS) {
+        None => Work::answer(call),
+        Some(limit) => {
+            call.reply(());
+            Limit::from_number(limit).answer(&page, &socket);
+        }
+    };
+    if how == How::Tasks {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let served = runtime.block_on(server.serve_async(|call| {
+            handle(call);
+            std::future::ready(())
+        }));
+        drop(served);
+    } else {
+        let _ = server.serve(handle);
+    }
+    true
+}

@@ -1,0 +1,160 @@
+//! What the measured calls carry, and what they do with it: the calling side and the handler of each case.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shm_rpc::{Call, CallOptions, Client, Deadline, Encoded, Encoding::Positional, Pod};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::page::BULK;
+
+/// Five fields, as a typical small request has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    id: u64,
+    customer: String,
+    quantity: u32,
+    price: f64,
+    urgent: bool,
+}
+
+impl Order {
+    pub fn sample() -> Self {
+        Self { id: 81_234_567_890, customer: "customer-17".into(), quantity: 12, price: 99.5, urgent: true }
+    }
+}
+
+/// 32 bytes of plain old data.
+#[derive(Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Quad([u64; 4]);
+
+/// Encodes and decodes a request and an answer, without any buffer that would have to be allocated.
+pub fn codec_alone(order: &Order) {
+    for _ in 0..2 {
+        let mut buffer = [0_u8; 64];
+        let mut rest = &mut buffer[..];
+        order.serialize(&mut rmp_serde::Serializer::new(&mut rest)).unwrap();
+        let len = 64 - rest.len();
+        let decoded: Order = rmp_serde::from_slice(std::hint::black_box(&buffer[..len])).unwrap();
+        std::hint::black_box(&decoded);
+    }
+}
+
+/// What one call of a case is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// 48 bytes each way, no deadline.
+    Raw,
+    /// A deadline and 32 bytes of plain old data each way.
+    Pod,
+    /// A deadline and a serde struct of five fields each way.
+    Serde,
+    /// 1 MiB filled by the caller and summed in place by the callee.
+    Bulk,
+    /// 1 MiB handed over that nobody touches.
+    BulkUntouched,
+    /// [`Work::Pod`], 64 at a time.
+    Pipelined,
+}
+
+impl Work {
+    const ALL: [Self; 6] = [Self::Raw, Self::Pod, Self::Serde, Self::Bulk, Self::BulkUntouched, Self::Pipelined];
+
+    pub fn method(self) -> u32 {
+        Self::ALL.iter().position(|it| *it == self).unwrap() as u32
+    }
+
+    /// How many calls one round is.
+    pub fn calls(self) -> u64 {
+        if self == Self::Pipelined { 64 } else { 1 }
+    }
+
+    fn options() -> CallOptions {
+        CallOptions::with_deadline(Deadline::after(Duration::from_secs(60)))
+    }
+
+    /// Makes `rounds` rounds of calls in this thread.
+    pub fn call(self, client: &Client, rounds: u64) {
+        let method = self.method();
+        let options = Self::options();
+        match self {
+            Self::Raw => {
+                for round in 0..rounds {
+                    let bytes = [round as u8; 48];
+                    let answer = client.call(method, &CallOptions::NONE, &bytes[..]).unwrap().pod::<[u8; 48]>();
+                    assert_eq!(answer.unwrap()[0], bytes[0]);
+                }
+            }
+            Self::Pod => {
+                for round in 0..rounds {
+                    let quad = Quad([round; 4]);
+                    assert_eq!(client.call(method, &options, Pod(&quad)).unwrap().pod::<Quad>().unwrap(), quad);
+                }
+            }
+            Self::Serde => {
+                let order = Order::sample();
+                for _ in 0..rounds {
+                    let reply = client.call(method, &options, Encoded(Positional, &order)).unwrap();
+                    std::hint::black_box(reply.decode::<Order, ()>().unwrap().unwrap());
+                }
+            }
+            Self::Bulk => {
+                for round in 0..rounds {
+                    let mut loan = client.loan(BULK).unwrap();
+                    loan.fill(round as u8);
+                    client.call(method, &options, loan).unwrap();
+                }
+            }
+            Self::BulkUntouched => {
+                for _ in 0..rounds {
+                    client.call(method, &options, client.loan(BULK).unwrap()).unwrap();
+                }
+            }
+            Self::Pipelined => {
+                for round in 0..rounds {
+                    let quad = Quad([round; 4]);
+                    let calls: Vec<_> = (0..64).map(|_| client.start(method, &options, Pod(&quad)).unwrap()).collect();
+                    for call in calls {
+                        assert_eq!(call.wait().unwrap().pod::<Quad>().unwrap(), quad);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes `rounds` calls in this task.
+    pub async fn call_async(self, client: &Client, rounds: u64) {
+        let options = Self::options();
+        for round in 0..rounds {
+            let quad = Quad([round; 4]);
+            let reply = client.call_async(self.method(), &options, Pod(&quad)).await.unwrap();
+            assert_eq!(reply.pod::<Quad>().unwrap(), quad);
+        }
+    }
+
+    /// Answers one call.
+    #[inline]
+    pub fn answer(call: Call<'_>) {
+        match call.method() {
+            0 => {
+                let bytes: [u8; 48] = call.pod().unwrap();
+                call.reply(&bytes[..]);
+            }
+            1 | 5 => {
+                let quad: Quad = call.pod().unwrap();
+                call.reply(Pod(&quad));
+            }
+            2 => {
+                let order: Order = call.decode().unwrap();
+                call.reply(Encoded(Positional, &order));
+            }
+            3 => {
+                let sum = call.view().fold(0_u64, |sum, block| block.iter().fold(sum, |sum, it| sum.wrapping_add(*it)));
+                call.reply(Pod(&sum));
+            }
+            4 => call.reply(()),
+            other => panic!("no work {other}"),
+        }
+    }
+}
