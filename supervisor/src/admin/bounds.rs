@@ -38,6 +38,9 @@ pub const UPLOADS: usize = 4;
 /// The longest silence in the middle of a package.
 pub const UPLOAD_SILENCE: Duration = Duration::from_secs(30);
 
+/// How long a package may take to arrive.
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Log lines that can be asked for at once: what is kept per module.
 pub const TAIL_MAX: usize = 2000;
 

@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 use mortise_control::TenantName;
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_stream::StreamExt as _;
 use utoipa::IntoParams;
 
@@ -90,14 +90,12 @@ async fn unpack(shared: &Shared, body: Body) -> Result<Installed, ApiError> {
 
 /// Passes on what arrives until it ends, breaks, or the reader has seen enough.
 async fn feed(body: &mut BodyDataStream, chunks: mpsc::Sender<io::Result<Bytes>>) {
+    let end = Instant::now() + bounds::UPLOAD_TIMEOUT;
     loop {
-        let chunk = match timeout(bounds::UPLOAD_SILENCE, body.next()).await {
+        let chunk = match timeout_at(end.min(Instant::now() + bounds::UPLOAD_SILENCE), body.next()).await {
             Ok(None) => return,
             Ok(Some(chunk)) => chunk.map_err(io::Error::other),
-            Err(_) => {
-                let seconds = bounds::UPLOAD_SILENCE.as_secs();
-                Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came for {seconds} s")))
-            }
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it came too slowly")),
         };
         let broken = chunk.is_err();
         if chunks.send(chunk).await.is_err() || broken {

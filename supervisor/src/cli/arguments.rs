@@ -246,6 +246,9 @@ pub struct Doctor {
     /// The run directory.
     #[arg(long, default_value = "/run/mortise", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub run: PathBuf,
+    /// The folder of mortise-init; that of this program if not said.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub libexec: Option<PathBuf>,
     /// Addresses that the ingress shall listen on and that must be free.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<SocketAddr>,

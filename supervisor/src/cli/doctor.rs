@@ -55,8 +55,8 @@ async fn with_supervisor(session: &Session, global: &Global, asked: arguments::D
 }
 
 async fn from_here(asked: arguments::Doctor) -> Result<Report, Fault> {
-    let arguments::Doctor { state, run, listen, host_only: _ } = asked;
-    let places = Places { state, run, listen };
+    let arguments::Doctor { state, run, libexec, listen, host_only: _ } = asked;
+    let places = Places { state, run, libexec, listen };
     let _spinner = progress::spinner("examining the host");
     tokio::task::spawn_blocking(move || doctor::examine(&places, &doctor::probe())).await.map_err(|error| {
         ApiError::new(ErrorCode::Internal, Blame::Mortise, format!("the examination failed: {error}")).into()

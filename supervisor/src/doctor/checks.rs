@@ -3,6 +3,7 @@
 mod disk;
 mod limit;
 mod network;
+mod programs;
 mod system;
 
 use std::net::SocketAddr;
@@ -18,13 +19,15 @@ pub struct Places {
     pub state: PathBuf,
     /// The directory of sockets and worker folders.
     pub run: PathBuf,
+    /// The folder of `mortise-init`; none: that of this program.
+    pub libexec: Option<PathBuf>,
     /// Addresses that the ingress shall listen on, and that nobody should have taken yet.
     pub listen: Vec<SocketAddr>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { state: "/var/lib/mortise".into(), run: "/run/mortise".into(), listen: Vec::new() }
+        Self { state: "/var/lib/mortise".into(), run: "/run/mortise".into(), libexec: None, listen: Vec::new() }
     }
 }
 
@@ -33,6 +36,7 @@ impl Default for Places {
 #[must_use]
 pub fn examine(places: &Places, promises: &host::Report) -> Report {
     let mut checks: Vec<Check> = system::checks();
+    checks.extend(programs::checks(places.libexec.as_deref()));
     checks.extend(disk::checks(places));
     checks.extend(limit::checks());
     checks.extend(network::checks(&places.listen));

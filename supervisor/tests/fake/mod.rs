@@ -92,7 +92,7 @@ impl Fake {
         let api = AdminApi {
             handle: self.handle.clone(),
             packages: Arc::clone(&self.packages),
-            doctor: Places { state: self.folder.path().join("state"), run: "/run/mortise".into(), listen: vec![] },
+            doctor: Places { state: self.folder.path().join("state"), run: "/run/mortise".into(), ..Places::default() },
             promises: Arc::new(host::Report { findings: vec![] }),
         };
         let until = async {
