@@ -19,6 +19,7 @@ mod structure;
 mod types;
 mod validate;
 
+pub(crate) use bounds::SOURCE_MAX;
 pub use check::Problem;
 pub use file::{
     ConfigurationValue, HealthFile, HttpFile, LimitsFile, ListenKind, ManifestFile, ProvidesFile, RequiresFile,

@@ -1,18 +1,32 @@
 //! Packages: from a module's folder to one file, and from that file to a verified, read-only tree.
 //!
 //! ```text
-//!   folder ──pack()──▶ NAME-VERSION.mortise ──upload──▶ PackageStore::install()
-//!                                                          │ verify, unpack into incoming/, sync, rename
-//!                                                          ▼
-//!                      STATE/packages/HEX.mortise + STATE/packages/sha256/HEX/   (a worker's /module)
+//!   folder ──collect──▶ list of files ──pack──▶ NAME-VERSION.mortise ──upload──▶ PackageStore::install
+//!                                                                                  │ seal, then read, unpack into
+//!                                                                                  │ incoming/, sync, rename
+//!                                                                                  ▼
+//!                         STATE/packages/HEX.mortise + STATE/packages/sha256/HEX/   (a worker's /module)
 //! ```
+//!
+//! A package file is one zstd frame that holds a tar archive, and the [`seal`]. `tar --zstd -tvf` shows what is in it. The archive
+//! is canonical: one tree has one archive, and [`read`] takes nothing that [`write`] would not have made.
 
+mod bounds;
+mod collect;
 mod digest;
 mod error;
+mod header;
 mod pack;
+mod read;
+mod seal;
 mod store;
+mod tree;
+mod unpack;
 
 pub use digest::{Digest, InvalidDigest};
 pub use error::PackageError;
 pub use pack::{Packed, pack};
 pub use store::{Installed, PackageStore};
+
+#[cfg(test)]
+mod tests;
