@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, BodyDataStream};
+use axum::body::BodyDataStream;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use bytes::{Buf as _, Bytes};
@@ -48,12 +48,28 @@ pub(super) struct Incoming {
 pub(super) async fn receive(
     State(shared): State<Shared>,
     caller: Caller,
-    InQuery(incoming): InQuery<Incoming>,
+    incoming: Result<InQuery<Incoming>, ApiError>,
     request: Request,
 ) -> Result<(StatusCode, Json<Operation>), ApiError> {
-    let tenant = incoming.tenant;
+    let mut body = request.into_body().into_data_stream();
+    let accepted = register(&shared, &caller, incoming, &mut body).await;
+    if accepted.is_err() {
+        // Who is in the middle of sending looks for an answer only when it may send no more, or has sent all.
+        let deadline = Instant::now() + DISCARD;
+        while let Ok(Some(Ok(_))) = timeout_at(deadline, body.next()).await {}
+    }
+    Ok((StatusCode::ACCEPTED, Json(accepted?)))
+}
+
+async fn register(
+    shared: &Shared,
+    caller: &Caller,
+    incoming: Result<InQuery<Incoming>, ApiError>,
+    body: &mut BodyDataStream,
+) -> Result<Operation, ApiError> {
+    let InQuery(Incoming { tenant, id }) = incoming?;
     caller.may(Access::Change(&tenant))?;
-    let id = checked_id(incoming.id.map(OperationId))?;
+    let id = checked_id(id.map(OperationId))?;
     let Ok(_place) = shared.uploads.try_acquire() else {
         let message = format!("{} packages are arriving already", bounds::UPLOADS);
         return Err(
@@ -61,30 +77,25 @@ pub(super) async fn receive(
         );
     };
     let arriving = shared.arriving.read().await;
-    let installed = unpack(&shared, request.into_body()).await?;
+    let installed = unpack(shared, body).await?;
     let asked = api::Request::Install { tenant, digest: installed.digest.to_string() };
     let answer = shared.api.handle.submit(id, asked).await;
     drop(arriving);
     if answer.is_err() {
-        discard(&shared, installed.digest).await;
+        discard(shared, installed.digest).await;
     }
-    Ok((StatusCode::ACCEPTED, Json(answer?)))
+    answer
 }
 
 /// Feeds the body to the store, which reads it in a thread of its own.
-async fn unpack(shared: &Shared, body: Body) -> Result<Installed, ApiError> {
+async fn unpack(shared: &Shared, body: &mut BodyDataStream) -> Result<Installed, ApiError> {
     let (chunks, received) = mpsc::channel(CHUNKS);
     let api = Arc::clone(&shared.api);
     let reading = tokio::task::spawn_blocking(move || api.packages.install(Arriving { received, chunk: Bytes::new() }));
-    let mut body = body.into_data_stream();
-    feed(&mut body, chunks).await;
+    feed(body, chunks).await;
     let installed = reading.await.map_err(|error| {
         ApiError::new(ErrorCode::Internal, Blame::Mortise, format!("the package store failed: {error}"))
     })?;
-    if installed.is_err() {
-        let deadline = Instant::now() + DISCARD;
-        while let Ok(Some(Ok(_))) = timeout_at(deadline, body.next()).await {}
-    }
     Ok(installed?)
 }
 

@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 use mortise_control::ModuleName;
 use semver::Version;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use tokio::fs::File;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio_stream::Stream;
@@ -182,6 +183,8 @@ async fn made(dir: PathBuf, out: PathBuf) -> Result<Packed, Fault> {
 
 /// `mortise install`.
 pub async fn install(session: &Session, path: &Path) -> Done {
+    // Whether there is anybody who will take it is known before a large folder is packed and sent.
+    let _: IgnoredAny = session.client.get(&session.of_tenant("/v1/operations")).await?;
     if !path.is_dir() {
         return send(session, path).await;
     }
