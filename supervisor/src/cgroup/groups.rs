@@ -181,7 +181,7 @@ impl Groups {
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
         let parents = self.parents().flat_map(Parents::all);
-        parents.flat_map(|it| subfolders(it)).filter_map(|it| Some(it.file_name()?.to_str()?.to_owned())).collect()
+        parents.flat_map(subfolders).filter_map(|it| Some(it.file_name()?.to_str()?.to_owned())).collect()
     }
 
     /// Kills and removes every leaf whose name `keep` does not want. Blocks until their processes have ended, or some seconds.
@@ -211,6 +211,11 @@ impl Groups {
             }
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_parent(&self) -> bool {
+        self.parents().any(|it| it.own.exists())
     }
 
     fn parents(&self) -> impl Iterator<Item = &Parents> {

@@ -11,3 +11,6 @@ mod trial;
 
 pub use probe::{Finding, Report, examine, probe};
 pub use promise::{Enforcement, Promise, Promises, Refused, UnknownPromise};
+
+#[cfg(test)]
+mod tests;

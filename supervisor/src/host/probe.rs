@@ -144,7 +144,7 @@ fn look(promise: Promise, groups: &Groups, way: Way) -> (Result<String, String>,
         Promise::NetNamespace => (namespace(CloneFlags::CLONE_NEWNET), USER_NAMESPACES),
         Promise::Seccomp => (made(trial::seccomp(), "by an allow-list"), "use a kernel with CONFIG_SECCOMP_FILTER"),
         Promise::Landlock => (
-            trial::landlock().map(|version| format!("ABI {version}")).map_err(|errno| refused(errno)),
+            trial::landlock().map(|version| format!("ABI {version}")).map_err(refused),
             "use a kernel with CONFIG_SECURITY_LANDLOCK, and landlock among its lsm= modules",
         ),
     }

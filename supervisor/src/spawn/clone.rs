@@ -166,10 +166,13 @@ pub(super) fn clone(order: &Order<'_>, stack: &mut Stack) -> Result<Child, Faile
     }
 }
 
+/// # Safety
+/// With `CLONE_VM`, `args` must name a stack that nobody else uses until the child has exec'd or ended, and `argument` must point to
+/// what `entry` expects for as long.
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone3(args: &libc::clone_args, entry: extern "C" fn(*mut c_void) -> !, argument: *mut c_void) -> i64 {
     let result: i64;
-    // SAFETY (of the caller's promise): in the parent this is a plain system call. The child begins behind `syscall` with rax = 0 and
+    // SAFETY: in the parent this is a plain system call. The child begins behind `syscall` with rax = 0 and
     // rsp = the top of the new stack, 16-aligned, and never comes back from `entry`.
     unsafe {
         std::arch::asm!(
@@ -196,7 +199,7 @@ unsafe fn clone3(args: &libc::clone_args, entry: extern "C" fn(*mut c_void) -> !
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone3(args: &libc::clone_args, entry: extern "C" fn(*mut c_void) -> !, argument: *mut c_void) -> i64 {
     let result: i64;
-    // SAFETY (of the caller's promise): as on x86-64; x0 is the result, and x21 and x22 are ours to choose.
+    // SAFETY: as on x86-64; x0 is the result, and x21 and x22 are ours to choose.
     unsafe {
         std::arch::asm!(
             "svc #0",

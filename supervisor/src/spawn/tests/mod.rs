@@ -4,4 +4,5 @@ mod house;
 mod http;
 mod life;
 mod limits;
+mod rootless;
 mod sandbox;
