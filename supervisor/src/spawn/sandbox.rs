@@ -239,3 +239,164 @@ fn program(spec: &WorkerSpec, place: &Place, host: &Enforcement, view: &View) ->
     let program = Program { path, arguments: arguments.collect(), environment, folder: view.package.clone() };
     (program, run)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mortise_control::{ModuleName, TenantName, Token, WorkerId};
+
+    use super::*;
+    use crate::host::Promises;
+    use crate::spawn;
+
+    fn spec(role: Role) -> WorkerSpec {
+        WorkerSpec {
+            worker: WorkerId { slot: 4, generation: 2 },
+            role,
+            tenant: TenantName::new("acme").unwrap(),
+            module: ModuleName::new("spell").unwrap(),
+            version: semver::Version::new(1, 0, 0),
+            token: Token([0; 16]),
+            uid: 200_004,
+            package: "/state/packages/sha256/ab".into(),
+            program: spawn::Program {
+                exec: Exec::Package(manifest::PackagePath::new("bin/spell").unwrap()),
+                arguments: vec!["--fast".into()],
+                environment: BTreeMap::new(),
+            },
+            configuration: BTreeMap::new(),
+            limits: manifest::Limits::default(),
+            http: false,
+            inherited: Vec::new(),
+            serve: None,
+        }
+    }
+
+    fn place() -> Place {
+        Place {
+            over: "/run/mortise/root".into(),
+            run: "/run/mortise/workers/4.2".into(),
+            http: "/run/mortise/http".into(),
+            http_gid: 199_999,
+            own: (1000, 100),
+            free_port: 4711,
+        }
+    }
+
+    fn seen() -> HostView {
+        HostView {
+            tops: vec![("usr", None), ("bin", Some("usr/bin".into()))],
+            etc: vec!["ld.so.cache"],
+            devices: vec!["null"],
+        }
+    }
+
+    fn without(gone: &[Promise]) -> Enforcement {
+        let kept: Promises = Promise::ALL.into_iter().filter(|it| !gone.contains(it)).collect();
+        Enforcement::new(kept)
+    }
+
+    fn names(plan: &Plan) -> Vec<&'static str> {
+        let mut names: Vec<_> = plan.steps.iter().map(Step::name).collect();
+        names.dedup();
+        names
+    }
+
+    #[test]
+    fn what_a_step_needs_is_taken_away_only_after_it() {
+        let plan = plan(&spec(Role::Sdk), &place(), &without(&[]), &seen(), vec![0; 8]);
+        let order = [
+            "private-mounts",
+            "new-root",
+            "bind",
+            "link",
+            "folder",
+            "link",
+            "file",
+            "bind",
+            "link",
+            "proc",
+            "bind",
+            "tmpfs",
+            "enter-root",
+            "loopback",
+            "host-name",
+            "resource-limit",
+            "identity",
+            "user-namespace",
+            "drop-capabilities",
+            "no-new-privileges",
+            "landlock",
+            "seccomp",
+        ];
+        assert_eq!(names(&plan), order);
+        assert_eq!(plan.run, Run::Exec);
+        assert_eq!(plan.program.path, Path::new("/module/bin/spell"));
+        assert_eq!(plan.program.arguments, ["/module/bin/spell", "--fast"]);
+    }
+
+    #[test]
+    fn only_a_base_gets_the_http_folder_and_its_group() {
+        let of = |role| plan(&spec(role), &place(), &without(&[]), &seen(), Vec::new()).steps;
+        let folder = |it: &Step| matches!(it, Step::Bind { from, .. } if from.ends_with("http"));
+        let group = |it: &Step| matches!(it, Step::Identity { groups, .. } if groups.contains(&199_999));
+        for (role, gets) in [(Role::Base, true), (Role::Sdk, false), (Role::Http, false)] {
+            assert_eq!((of(role).iter().any(folder), of(role).iter().any(group)), (gets, gets), "{role:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_kept_is_left_out() {
+        let of = |gone: &[Promise]| names(&plan(&spec(Role::Sdk), &place(), &without(gone), &seen(), Vec::new()));
+        for (promise, step) in [
+            (Promise::MountNamespace, "enter-root"),
+            (Promise::NetNamespace, "loopback"),
+            (Promise::UtsNamespace, "host-name"),
+            (Promise::PidNamespace, "proc"),
+            (Promise::UserNamespace, "user-namespace"),
+            (Promise::OwnUid, "identity"),
+            (Promise::Landlock, "landlock"),
+            (Promise::Seccomp, "seccomp"),
+        ] {
+            assert!(of(&[]).contains(&step) && !of(&[promise]).contains(&step), "{promise}");
+        }
+        let none = of(&Promise::ALL);
+        assert_eq!(none, ["resource-limit", "no-new-privileges"], "what needs no host feature is always done");
+    }
+
+    #[test]
+    fn without_mounts_things_are_where_the_host_has_them() {
+        let plan = plan(&spec(Role::Sdk), &place(), &without(&[Promise::MountNamespace]), &seen(), Vec::new());
+        assert_eq!(plan.program.path, Path::new("/state/packages/sha256/ab/bin/spell"));
+        let landlock = plan.steps.iter().find_map(|it| match it {
+            Step::Landlock { read, .. } => Some(read.clone()),
+            _ => None,
+        });
+        assert!(landlock.unwrap().contains(&place().run));
+    }
+
+    #[test]
+    fn a_program_learns_where_to_listen() {
+        let of = |listen, gone: &[Promise]| {
+            let mut spec = spec(Role::Http);
+            spec.serve = Some(spawn::Serve { listen, health: Some("/up".into()) });
+            let plan = plan(&spec, &place(), &without(gone), &seen(), Vec::new());
+            let said =
+                plan.program.environment.into_iter().filter(|it| it.starts_with("PORT") || it.starts_with("LISTEN"));
+            assert!(matches!(&plan.run, Run::Serve(it) if it.health.as_deref() == Some("/up")));
+            said.collect::<Vec<_>>()
+        };
+        assert_eq!(of(manifest::Listen::Inherit, &[]), ["LISTEN_FDS=1"]);
+        assert_eq!(of(manifest::Listen::Port, &[]), ["PORT=8080"]);
+        assert_eq!(of(manifest::Listen::Port, &[Promise::NetNamespace]), ["PORT=4711"]);
+    }
+
+    #[test]
+    fn a_user_outside_a_namespace_of_its_own_is_the_supervisors() {
+        let plan = plan(&spec(Role::Sdk), &place(), &without(&[Promise::OwnUid]), &seen(), Vec::new());
+        assert!(plan.steps.contains(&Step::UserNamespace { uid: 1000, gid: 100 }));
+        let passwd = |it: &Step| matches!(it, Step::File { path, content } if path.ends_with("passwd") && content.contains(":1000:100:"));
+        assert!(plan.steps.iter().any(passwd));
+    }
+}

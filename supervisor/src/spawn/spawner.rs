@@ -1,10 +1,11 @@
 //! The engine's way to workers' processes.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use mortise_control::{Role, WorkerId};
@@ -14,7 +15,7 @@ use super::sandbox::{HostView, Place};
 use super::start::{self, Sources};
 use super::thread::Cloner;
 use super::{Process, SpawnError, WorkerSpec, pidfd, stat};
-use crate::cgroup::{Figures, Group, Groups, RemoveError, Swept};
+use crate::cgroup::{CgroupError, Figures, Group, Groups, RemoveError, Swept};
 use crate::host::{Enforcement, Promise};
 use crate::lifecycle::Remains;
 
@@ -55,6 +56,8 @@ struct Inner {
     folder: RunFolder,
     seen: HostView,
     cloner: Cloner,
+    /// First processes, as long as the engine has them: where there is no group to kill, a pid namespace ends with its first.
+    processes: Mutex<HashMap<WorkerId, Weak<Process>>>,
 }
 
 /// A worker that was started or found again.
@@ -136,7 +139,8 @@ impl Spawner {
         })?;
         let own_uid = config.enforcement.keeps(Promise::OwnUid);
         let folder = RunFolder::open(&config.run, own_uid.then_some(config.http_gid))?;
-        let inner = Inner { groups, folder, seen: HostView::look(), cloner: Cloner::start(init)?, config };
+        let (seen, cloner) = (HostView::look(), Cloner::start(init)?);
+        let inner = Inner { groups, folder, seen, cloner, config, processes: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -157,14 +161,12 @@ impl Spawner {
         self.off_loop(move |it| it.adopt(&recorded)).await.unwrap_or(Err(SpawnError::Stopping))
     }
 
-    /// Kills everything in the worker's group. That nothing is there is no error. On a host that does not keep `group-kill`, use
-    /// [`Process::kill`] too.
+    /// Kills everything in the worker's group, and its first process in any case. That nothing is there is no error.
     ///
     /// # Errors
     /// [`SpawnError::Group`]
     pub async fn kill(&self, worker: WorkerId) -> Result<(), SpawnError> {
-        let kill = move |it: &Inner| it.groups.find(&group_name(worker)).map_or(Ok(()), |group| Ok(group.kill()?));
-        self.off_loop(kill).await.unwrap_or(Err(SpawnError::Stopping))
+        self.off_loop(move |it| Ok(it.kill(worker)?)).await.unwrap_or(Err(SpawnError::Stopping))
     }
 
     /// Kills what is left in the worker's group and removes group, run folder, FIFOs and sockets. That some or all of it is not
@@ -232,7 +234,7 @@ impl Inner {
             worker,
             pid: process.pid(),
             start_time,
-            process: Arc::new(process),
+            process: self.remember(worker, process),
             group,
             control,
             stdout: out.read,
@@ -256,16 +258,37 @@ impl Inner {
         }
         let [stdout, stderr] = self.folder.reopen(worker)?;
         let control = self.folder.listen_control(worker, self.gid(uid))?;
-        let process = Arc::new(Process::new(pid, pidfd, role));
+        let process = self.remember(worker, Process::new(pid, pidfd, role));
         Ok(Adopted::Running(Running { worker, pid, start_time, process, group, control, stdout, stderr }))
+    }
+
+    fn remember(&self, worker: WorkerId, process: Process) -> Arc<Process> {
+        let process = Arc::new(process);
+        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        processes.retain(|_, it| it.strong_count() > 0);
+        processes.insert(worker, Arc::downgrade(&process));
+        process
+    }
+
+    fn kill(&self, worker: WorkerId) -> Result<(), CgroupError> {
+        let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = processes.get(&worker).and_then(Weak::upgrade);
+        drop(processes);
+        if let Some(group) = self.groups.find(&group_name(worker)) {
+            group.kill()?;
+        }
+        if let Some(Err(error)) = process.map(|it| it.kill()) {
+            tracing::warn!(%worker, %error, "the first process of a worker was not killed");
+        }
+        Ok(())
     }
 
     fn remove(&self, worker: WorkerId) -> Result<Remains, RemoveBusy> {
         let mut remains = Remains::default();
         let busy = |reason: String| RemoveBusy { processes: 0, reason };
+        self.kill(worker).map_err(|it| busy(it.to_string()))?;
         if let Some(group) = self.groups.find(&group_name(worker)) {
             remains.memory_bytes = group.figures().memory_bytes.unwrap_or(0);
-            group.kill().map_err(|it| busy(it.to_string()))?;
             remains.cgroups_removed = group.remove(REMOVE_WITHIN).map_err(|it| match it {
                 RemoveError::Busy { processes } => RemoveBusy { processes, reason: it.to_string() },
                 RemoveError::Kernel(it) => busy(it.to_string()),

@@ -75,6 +75,6 @@ fn nobody_starts_a_worker() {
     }
     // Killed as a whole by its pid namespace.
     let running = house.spawn(house.shell("sleep 1000 & exec sleep 1000"));
-    running.process.kill().unwrap();
+    house.runtime.block_on(house.spawner.kill(running.worker)).unwrap();
     assert_eq!(house.exit(&running), ExitStatus::Signal(9));
 }
