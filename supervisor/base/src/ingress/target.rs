@@ -36,7 +36,7 @@ impl RequestTarget {
             Some(it) if it.as_str().starts_with('/') => it.clone(),
             // `http://host` and `http://host?query`
             Some(it) if uri.authority().is_some() && it.as_str().starts_with('?') => {
-                format!("/{it}").parse().map_err(|_| "the request target is malformed")?
+                format!("/{}", it.as_str()).parse().map_err(|_| "the request target is malformed")?
             }
             None if uri.authority().is_some() => http::uri::PathAndQuery::from_static("/"),
             Some(_) | None => return Err("the request target is not a path"),
@@ -67,7 +67,13 @@ fn host_of(value: &HeaderValue) -> Result<String, BadTarget> {
         return Err("the host's port is malformed");
     }
     let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-    if host.is_empty() { Err("the host is empty") } else { Ok(host) }
+    let name = |it: u8| it.is_ascii_alphanumeric() || b"-._".contains(&it);
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    match host.is_empty() {
+        true => Err("the host is empty"),
+        false if bracketed || host.bytes().all(name) => Ok(host),
+        false => Err("the host is malformed"),
+    }
 }
 
 /// Whether a worker could take the path for one outside of the prefix that it was routed by: it has a segment `.` or `..`, plain

@@ -126,6 +126,12 @@ impl Upstream {
         self.state.load(Acquire) & RETIRED != 0
     }
 
+    /// Requests that have entered and not ended.
+    #[cfg(test)]
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.state.load(Acquire) & !RETIRED
+    }
+
     /// Whether the routes mean the worker and socket that this one is.
     pub(crate) fn is(&self, target: &HttpTarget) -> bool {
         self.worker == target.worker && self.socket == target.socket && self.reach == target.reach
