@@ -2,10 +2,13 @@
 //! services that operators call by name.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use mortise_control::{HttpRoute, ServiceName, ToSupervisor, WorkerId};
+use mortise_control::stats::Side;
+use mortise_control::{HttpRoute, InvalidName, ServiceName, ToSupervisor, WorkerId};
 use tokio::sync::mpsc;
 
+use crate::figures::{Counter, Outcome};
 use crate::worker::Shared;
 
 /// The base's own side of the control connection. From [`crate::Worker::base`].
@@ -39,6 +42,50 @@ impl Base {
         if self.shared.state().wanted.insert(service.clone()) {
             self.shared.reports.send(ToSupervisor::Want { service: service.clone() });
         }
+    }
+}
+
+impl Base {
+    /// Counts HTTP requests in the worker's figures.
+    ///
+    /// # Errors
+    /// None: the name of the figures is one.
+    pub fn http_figures(&self) -> Result<HttpFigures, InvalidName> {
+        Ok(HttpFigures(self.shared.figures.counter(Side::Http, &ServiceName::new("http")?)))
+    }
+}
+
+/// The figures of the HTTP requests that a base answers.
+#[derive(Clone, Debug)]
+pub struct HttpFigures(Counter);
+
+impl HttpFigures {
+    /// A request begins.
+    #[must_use]
+    pub fn begin(&self) -> HttpRequestFigure {
+        self.0.begin_apart();
+        HttpRequestFigure { counter: self.0.clone(), begun: Instant::now(), outcome: Outcome::Answered }
+    }
+}
+
+/// A request under way. Dropped, it has been answered.
+#[derive(Debug)]
+pub struct HttpRequestFigure {
+    counter: Counter,
+    begun: Instant,
+    outcome: Outcome,
+}
+
+impl HttpRequestFigure {
+    /// It will end, or has ended, in an error.
+    pub fn failed(&mut self) {
+        self.outcome = Outcome::Failed;
+    }
+}
+
+impl Drop for HttpRequestFigure {
+    fn drop(&mut self) {
+        self.counter.end(self.begun, self.outcome);
     }
 }
 

@@ -84,13 +84,18 @@ pub(crate) struct Counter {
 impl Counter {
     /// A call begins.
     pub(crate) fn begin(&self) -> Running<'_> {
-        if let Some(entry) = self.entry {
-            self.figures.mapping.load().page().begin(entry);
-        }
+        self.begin_apart();
         Running { counter: self, begun: Instant::now() }
     }
 
-    fn end(&self, begun: Instant, outcome: Outcome) {
+    /// The same for who calls [`Self::end`] by himself.
+    pub(crate) fn begin_apart(&self) {
+        if let Some(entry) = self.entry {
+            self.figures.mapping.load().page().begin(entry);
+        }
+    }
+
+    pub(crate) fn end(&self, begun: Instant, outcome: Outcome) {
         let Some(entry) = self.entry else { return };
         let latency = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mapping = self.figures.mapping.load();

@@ -52,7 +52,7 @@ mod schema;
 pub mod testing;
 mod worker;
 
-pub use base::{Base, HttpRoutes, HttpRoutesFeed};
+pub use base::{Base, HttpFigures, HttpRequestFigure, HttpRoutes, HttpRoutesFeed};
 pub use call::{
     CallError, Caller, Context, DEFAULT_TIMEOUT, Failure, GenericClient, Incoming, Method, Repeat, ServiceClient,
     ServiceServer, method_id,

@@ -64,6 +64,11 @@ impl Caller {
         Self { routes: Arc::clone(&self.routes), options: Options { tags: Some(tags), ..self.options } }
     }
 
+    /// Waits for a target, at most this long.
+    pub(crate) async fn is_answered(&self, within: Duration) -> bool {
+        self.routes.pick_or_wait(&[], Some(Deadline::after(within))).await.is_ok()
+    }
+
     /// Calls a method with a structure of arguments.
     ///
     /// # Errors

@@ -49,6 +49,11 @@ impl GenericClient {
         Self { caller: self.caller.clone(), repeat }
     }
 
+    /// Waits until somebody answers the service, at most this long; whether somebody does.
+    pub async fn is_answered(&self, within: Duration) -> bool {
+        self.caller.is_answered(within).await
+    }
+
     /// Calls a method with a JSON object of its arguments.
     ///
     /// # Errors
