@@ -57,6 +57,7 @@ pub struct Harness {
     resources: Vec<(String, Vec<u8>)>,
     inherited: BTreeMap<String, OwnedFd>,
     geometry: Geometry,
+    role: Role,
 }
 
 impl Harness {
@@ -69,7 +70,15 @@ impl Harness {
             resources: Vec::new(),
             inherited: BTreeMap::new(),
             geometry: Geometry::DEFAULT,
+            role: Role::Sdk,
         }
+    }
+
+    /// As a base: [`Worker::base`] is there.
+    #[must_use]
+    pub fn base(mut self) -> Self {
+        self.role = Role::Base;
+        self
     }
 
     /// With a configuration value.
@@ -107,6 +116,7 @@ impl Harness {
     pub fn start(self) -> Result<Running, Error> {
         let mut boot = boot_record("test");
         boot.module = ModuleName::new(&self.module)?;
+        boot.role = self.role;
         boot.configuration = self.configuration;
         boot.inherited = self.inherited.keys().map(|name| InheritedFd { name: name.clone(), fd: -1 }).collect();
         let (shared, reports) = Shared::new(boot, self.inherited)?;
@@ -130,6 +140,12 @@ pub struct Running {
 }
 
 impl Running {
+    /// Sends HTTP routes, as the supervisor does to a base.
+    pub fn route_http(&self, epoch: u64, routes: Vec<mortise_control::HttpRoute>) {
+        // Nobody takes them unless the base does.
+        let _ = self.worker.shared().http_routes.send((epoch, routes));
+    }
+
     /// The worker, as a module's entry gets it.
     #[must_use]
     pub fn worker(&self) -> Worker {

@@ -29,6 +29,9 @@ pub(crate) enum Refusal {
     /// Nothing is routed there.
     #[error("{0}")]
     NoRoute(String),
+    /// Nobody answers a service that is called by name.
+    #[error("{0}")]
+    NoService(String),
     /// The caller may not do this.
     #[error("{0}")]
     Denied(String),
@@ -47,9 +50,6 @@ pub(crate) enum Refusal {
     /// No answer in time.
     #[error("{0}")]
     Deadline(String),
-    /// The module answered with an error of its own (JSON).
-    #[error("{0}")]
-    Module(String),
     /// A defect.
     #[error("{0}")]
     Internal(String),
@@ -80,14 +80,14 @@ impl Refusal {
             Self::TooSlow(_) => "too-slow",
             Self::Expectation => "expectation-failed",
             Self::NotImplemented(_) => "not-implemented",
-            Self::NoRoute(_) => "no-service",
+            Self::NoRoute(_) => "no-route",
+            Self::NoService(_) => "no-service",
             Self::Denied(_) => "denied",
             Self::NotStarted(_) => "not-started",
             Self::Draining(_) => "draining",
             Self::Overloaded(_) => "overloaded",
             Self::MaybeExecuted(_) => "maybe-executed",
             Self::Deadline(_) => "deadline",
-            Self::Module(_) => "module",
             Self::Internal(_) => "internal",
         }
     }
@@ -102,10 +102,11 @@ impl Refusal {
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::NoRoute(_) => StatusCode::NOT_FOUND,
             Self::Denied(_) => StatusCode::FORBIDDEN,
-            Self::NotStarted(_) | Self::Draining(_) | Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoService(_) | Self::NotStarted(_) | Self::Draining(_) | Self::Overloaded(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::MaybeExecuted(_) => StatusCode::BAD_GATEWAY,
             Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Module(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -26,7 +26,8 @@ pub(crate) struct Answer {
 /// What lasts until an answer has gone or was given up.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) ticket: Ticket,
+    /// Its end tells the gate that the client's time to ask again begins.
+    pub(crate) _ticket: Ticket,
     pub(crate) admitted: Option<Admitted>,
 }
 
@@ -71,7 +72,7 @@ impl Body for Answer {
             Some(Ok(_)) => {}
             None => this.held = None,
             Some(Err(_)) => {
-                if let Some(admitted) = this.held.take().and_then(|it| it.admitted) {
+                if let Some(mut admitted) = this.held.take().and_then(|it| it.admitted) {
                     admitted.failed();
                 }
             }

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
-use mortise_control::WorkerId;
+use module_runtime::http::DEADLINE_HEADER;
+use module_runtime::{Deadline, WorkerId};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, Download, Held};
@@ -22,7 +22,6 @@ use super::upgrade;
 use super::upload::{Restart, Upload, UploadFault};
 use super::upstream::{Entered, Lease, Upstream};
 use super::{Ingress, Route};
-use crate::figures::Outcome;
 use crate::refusal::{Form, Refusal};
 
 /// Which module answered, as `NAME@VERSION`.
@@ -36,9 +35,8 @@ struct Exchange<'a> {
     headers: http::HeaderMap,
     upload: Upload,
     websocket: Option<OnUpgrade>,
-    deadline: Instant,
-    /// How the deadline is told.
-    time: Duration,
+    /// The deadline as workers are told it.
+    told_deadline: u64,
 }
 
 /// How one attempt ended that gave no answer.
@@ -60,24 +58,25 @@ pub(crate) async fn answer(
     let form = Form::wanted(request.headers());
     if let Some(why) = ticket.refusal {
         let refusal = malformed(why, &ingress.limits);
-        return refuse(&refusal, form, &request_id, Held { ticket, admitted: None });
+        return refuse(&refusal, form, &request_id, Held { _ticket: ticket, admitted: None });
     }
     let Some(mut admitted) = ingress.admission.admit() else {
         let refusal = Refusal::Overloaded(format!("{} requests are in flight", ingress.limits.in_flight));
-        return refuse(&refusal, form, &request_id, Held { ticket, admitted: None });
+        return refuse(&refusal, form, &request_id, Held { _ticket: ticket, admitted: None });
     };
     match attempt_all(ingress, peer, &ticket, request, &request_id).await {
         Ok(response) => {
-            let failed = response.status().is_server_error();
-            admitted.set(if failed { Outcome::Failed } else { Outcome::Answered });
-            response.map(|it| it.with(Held { ticket, admitted: Some(admitted) }))
+            if response.status().is_server_error() {
+                admitted.failed();
+            }
+            response.map(|it| it.with(Held { _ticket: ticket, admitted: Some(admitted) }))
         }
         Err(refusal) => {
             if refusal.status().is_server_error() {
-                admitted.set(Outcome::Failed);
+                admitted.failed();
                 tracing::warn!(code = refusal.code(), request_id = ?request_id, "{refusal}");
             }
-            refuse(&refusal, form, &request_id, Held { ticket, admitted: Some(admitted) })
+            refuse(&refusal, form, &request_id, Held { _ticket: ticket, admitted: Some(admitted) })
         }
     }
 }
@@ -128,6 +127,7 @@ async fn attempt_all(
     }
     let time = headers::deadline(request.headers(), limits.request_time);
     let deadline = Instant::now() + time;
+    let told_deadline = Deadline::after(time).as_nanos();
     let late = |_| Refusal::Deadline(format!("no answer within {} ms", time.as_millis()));
 
     if let Some(handler) = ingress.handlers.find(target.host.as_deref(), target.path()) {
@@ -147,7 +147,7 @@ async fn attempt_all(
         headers::set_websocket(&mut headers);
     }
     let upload = Upload::new(body, limits.body_bytes);
-    let mut exchange = Exchange { ingress, target, method, headers, upload, websocket: on_upgrade, deadline, time };
+    let mut exchange = Exchange { ingress, target, method, headers, upload, websocket: on_upgrade, told_deadline };
     let result = match timeout_at(deadline, exchange.run(ticket)).await {
         Ok(result) => result,
         Err(elapsed) => Err(late(elapsed)),
@@ -248,8 +248,7 @@ impl Exchange<'_> {
         *request.uri_mut() = self.target.path_and_query.clone();
         *request.headers_mut() = self.headers.clone();
         *request.version_mut() = Version::HTTP_11;
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        request.headers_mut().insert(headers::DEADLINE, HeaderValue::from(left.as_millis() as u64));
+        request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(self.told_deadline));
         let upstream = Arc::clone(lease.upstream());
         let mut response = match connection.sender.try_send_request(request).await {
             Ok(response) => response,

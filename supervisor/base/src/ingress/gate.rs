@@ -178,10 +178,11 @@ impl<S> Gate<S> {
     fn examine(&mut self) -> io::Result<()> {
         match &mut self.reading {
             Reading::Head => {
-                if self.seen == 0 {
-                    // RFC 9112, 2.2: empty lines before a request are ignored.
-                    let empty = self.carry.chunks_exact(2).take_while(|it| it == b"\r\n").count() * 2;
+                // RFC 9112, 2.2: empty lines before a request are ignored.
+                let empty = self.carry.chunks_exact(2).take_while(|it| it == b"\r\n").count() * 2;
+                if empty > 0 {
                     self.carry.drain(..empty);
+                    self.seen = 0;
                 }
                 match framing::head(&self.carry, &mut self.seen, self.head_bytes, self.headers) {
                     Ok(Head::Partial) => {}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
+use module_runtime::http::DEADLINE_HEADER;
 
 use super::limits::Forwarded;
 
@@ -100,6 +101,9 @@ pub(crate) fn for_worker(headers: &mut HeaderMap, known: &Known<'_>) {
     strip_hop_by_hop(headers);
     // The body's own length is authoritative; hyper writes it.
     headers.remove(header::CONTENT_LENGTH);
+    // A client's wish has been heard; workers are told the deadline itself, and only by the base.
+    headers.remove(DEADLINE);
+    headers.remove(DEADLINE_HEADER);
     match known.authority {
         Some(authority) => headers.insert(header::HOST, authority.clone()),
         // HTTP/1.0 without one; workers are spoken to in HTTP/1.1, which needs it.
@@ -231,6 +235,8 @@ mod tests {
                 ("http2-settings", "AAA"),
                 ("proxy-authorization", "secret"),
                 ("content-length", "3"),
+                ("mortise-deadline", "1"),
+                ("x-deadline-ms", "1"),
                 ("accept", "*/*"),
             ],
             Forwarded::Replace,

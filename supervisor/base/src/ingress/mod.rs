@@ -38,36 +38,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use module_runtime::HttpFigures;
 use mortise_control::{HttpRoute, HttpTarget, WorkerId};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, watch};
 
 use admission::Admission;
-use ending::{Ender, Ending, Phase};
-use routes::{Added, RouteTable, Weighted};
+use routes::Weighted;
 use upstream::{Retired, Revived, Upstream};
 
 pub use handler::HandlerBody;
 pub use limits::{Forwarded, Limits};
 
+pub(crate) use ending::{Ender, Ending, Phase};
 pub(crate) use handler::Handler;
-
-use crate::figures::Figures;
+pub(crate) use routes::{Added, RouteTable};
 
 type Route = routes::Route<Arc<Upstream>>;
 
 /// How often idle connections to workers are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// What the supervisor is to be told, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum IngressEvent {
-    /// The routes of this epoch are in force.
-    Applied(u64),
-    /// The last request to a worker that is no longer routed has ended.
-    Drained(WorkerId),
-}
 
 /// The ingress of one base.
 #[derive(Debug)]
@@ -81,18 +72,18 @@ pub(crate) struct Ingress {
     workers: Mutex<HashMap<WorkerId, Arc<Upstream>>>,
     admission: Arc<Admission>,
     connections: Arc<Semaphore>,
-    events: UnboundedSender<IngressEvent>,
+    drained: UnboundedSender<WorkerId>,
     ender: Ender,
 }
 
 impl Ingress {
-    /// An ingress without routes, and what it has to tell.
+    /// An ingress without routes, and the workers that are idle for good, as it finds them.
     pub(crate) fn new(
         limits: Limits,
         handlers: RouteTable<Handler>,
-        figures: Arc<dyn Figures>,
-    ) -> (Arc<Self>, UnboundedReceiver<IngressEvent>) {
-        let (events, told) = unbounded_channel();
+        figures: Option<HttpFigures>,
+    ) -> (Arc<Self>, UnboundedReceiver<WorkerId>) {
+        let (drained, told) = unbounded_channel();
         let ingress = Arc::new(Self {
             routes: ArcSwap::from_pointee(RouteTable::default()),
             handlers,
@@ -100,7 +91,7 @@ impl Ingress {
             workers: Mutex::default(),
             admission: Arc::new(Admission::new(limits.in_flight, figures)),
             connections: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
-            events,
+            drained,
             ender: Ender::new(),
             limits,
         });
@@ -112,9 +103,9 @@ impl Ingress {
         tokio::spawn(serve::listen(Arc::clone(self), listener));
     }
 
-    /// Puts routes in force for every later request, and tells so. Then turns away from the workers that are no longer in them,
-    /// and tells of each when it is idle.
-    pub(crate) fn apply(&self, epoch: u64, routes: &[HttpRoute]) {
+    /// Puts routes in force for every later request, and says so by `applied`. Then turns away from the workers that are no longer
+    /// in them, and tells of each when it is idle.
+    pub(crate) fn apply(&self, routes: &[HttpRoute], applied: impl FnOnce()) {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = RouteTable::default();
         let mut routed = HashMap::new();
@@ -131,13 +122,13 @@ impl Ingress {
         }
         self.routes.store(Arc::new(table));
         self.changes.send_modify(|it| *it = it.wrapping_add(1));
-        self.tell(IngressEvent::Applied(epoch));
+        applied();
         for (worker, upstream) in workers.drain() {
             if routed.get(&worker).is_some_and(|it| Arc::ptr_eq(it, &upstream)) {
                 continue;
             }
             match upstream.retire() {
-                Retired::Idle => self.tell(IngressEvent::Drained(worker)),
+                Retired::Idle => self.tell_drained(worker),
                 // It may come back before its last request has ended.
                 Retired::Busy => drop(routed.entry(worker).or_insert(upstream)),
                 Retired::Ended => {}
@@ -151,12 +142,12 @@ impl Ingress {
         if let Some(it) = known.get(&target.worker).filter(|it| it.is(target) && it.revive() == Revived::Yes) {
             return Arc::clone(it);
         }
-        Arc::new(Upstream::new(target, &self.limits, self.events.clone()))
+        Arc::new(Upstream::new(target, &self.limits, self.drained.clone()))
     }
 
-    fn tell(&self, event: IngressEvent) {
+    fn tell_drained(&self, worker: WorkerId) {
         // Nobody listens when the base is over.
-        let _ = self.events.send(event);
+        let _ = self.drained.send(worker);
     }
 
     /// Closes idle connections to workers in good time, for as long as the ingress is there.
@@ -172,23 +163,14 @@ impl Ingress {
         }
     }
 
-    /// Ends: accepts no further connection, answers what is in flight and one more request per idle connection. `within` is how
-    /// long that may take in all.
-    pub(crate) async fn drain(&self, within: Duration) {
+    /// Ends: accepts no further connection, answers what is in flight and one more request per idle connection. How long that may
+    /// take in all is the supervisor's to say: it kills a base that does not come to its end.
+    pub(crate) async fn drain(&self) {
         self.ender.set(Phase::LastRequests);
-        let linger = self.limits.linger_time.min(within / 2);
-        let complete = async {
-            // All may be gone before the time to linger is over.
-            if tokio::time::timeout(linger, self.ender.complete()).await.is_err() {
-                self.ender.set(Phase::Over);
-                self.ender.complete().await;
-            }
-        };
-        if tokio::time::timeout(within, complete).await.is_err() {
-            tracing::warn!(
-                in_flight = self.admission.in_flight(),
-                "requests were still in flight at the end of the time to drain"
-            );
+        // All may be gone before the time to linger is over.
+        if tokio::time::timeout(self.limits.linger_time, self.ender.complete()).await.is_err() {
+            self.ender.set(Phase::Over);
+            self.ender.complete().await;
         }
     }
 

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 use mortise_control::{HttpReach, HttpTarget, ModuleName, WorkerId};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::IngressEvent;
 use super::connection::Pool;
 use super::limits::Limits;
 
@@ -29,7 +28,7 @@ pub(crate) struct Upstream {
     /// Idle connections to it.
     pub(crate) pool: Mutex<Pool>,
     state: AtomicU64,
-    events: UnboundedSender<IngressEvent>,
+    drained: UnboundedSender<WorkerId>,
 }
 
 /// Whether a request may be sent.
@@ -66,7 +65,7 @@ pub(crate) enum Revived {
 }
 
 impl Upstream {
-    pub(crate) fn new(target: &HttpTarget, limits: &Limits, events: UnboundedSender<IngressEvent>) -> Self {
+    pub(crate) fn new(target: &HttpTarget, limits: &Limits, drained: UnboundedSender<WorkerId>) -> Self {
         Self {
             worker: target.worker,
             module: target.module.clone(),
@@ -75,7 +74,7 @@ impl Upstream {
             reach: target.reach,
             pool: Mutex::new(Pool::new(limits.pool_size, limits.pool_time)),
             state: AtomicU64::new(0),
-            events,
+            drained,
         }
     }
 
@@ -156,7 +155,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.0.state.fetch_sub(1, AcqRel) == RETIRED | 1 {
             // Nobody hears it when the ingress itself is gone.
-            let _ = self.0.events.send(IngressEvent::Drained(self.0.worker));
+            let _ = self.0.drained.send(self.0.worker);
         }
     }
 }
@@ -166,8 +165,8 @@ mod tests {
     use super::*;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-    fn upstream() -> (Arc<Upstream>, UnboundedReceiver<IngressEvent>) {
-        let (events, heard) = unbounded_channel();
+    fn upstream() -> (Arc<Upstream>, UnboundedReceiver<WorkerId>) {
+        let (drained, heard) = unbounded_channel();
         let target = HttpTarget {
             worker: WorkerId { slot: 1, generation: 2 },
             module: ModuleName::new("m").unwrap(),
@@ -176,7 +175,7 @@ mod tests {
             socket: "/nowhere".into(),
             reach: HttpReach::Direct,
         };
-        (Arc::new(Upstream::new(&target, &Limits::default(), events)), heard)
+        (Arc::new(Upstream::new(&target, &Limits::default(), drained)), heard)
     }
 
     fn enter(upstream: &Arc<Upstream>) -> Lease {
@@ -195,7 +194,7 @@ mod tests {
         drop(a);
         assert!(heard.try_recv().is_err());
         drop(b);
-        assert!(matches!(heard.try_recv(), Ok(IngressEvent::Drained(WorkerId { slot: 1, generation: 2 }))));
+        assert_eq!(heard.try_recv(), Ok(WorkerId { slot: 1, generation: 2 }));
         assert!(heard.try_recv().is_err());
         assert_eq!(upstream.revive(), Revived::TooLate);
     }
@@ -250,8 +249,7 @@ mod tests {
                 }
                 std::thread::yield_now();
                 if upstream.retire() == Retired::Busy {
-                    let told = heard.blocking_recv();
-                    assert!(matches!(told, Some(IngressEvent::Drained(_))));
+                    assert!(heard.blocking_recv().is_some());
                 }
                 assert_eq!(inside.load(Acquire), 0);
             });

@@ -4,9 +4,9 @@ use super::*;
 
 #[tokio::test]
 async fn each_connection_gets_one_last_answer_and_new_ones_none() {
-    let mut world = World::start(Limits { linger_time: PATIENCE, ..Limits::default() }).await;
+    let world = World::start(Limits { linger_time: PATIENCE, ..Limits::default() }).await;
     let worker = world.worker(1, 1, echo);
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let (mut idle, mut fresh) = (world.client().await, world.client().await);
     idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(!idle.answer().await.head.contains("connection: close"));
@@ -16,7 +16,7 @@ async fn each_connection_gets_one_last_answer_and_new_ones_none() {
         tokio::task::yield_now().await;
     }
     let ingress = Arc::clone(&world.ingress);
-    let drain = tokio::spawn(async move { ingress.drain(2 * PATIENCE).await });
+    let drain = tokio::spawn(async move { ingress.drain().await });
     while world.ingress.ending().phase() == super::super::Phase::Open {
         tokio::task::yield_now().await;
     }
@@ -35,7 +35,7 @@ async fn each_connection_gets_one_last_answer_and_new_ones_none() {
 #[tokio::test]
 async fn what_is_in_flight_is_finished_and_idle_connections_are_closed() {
     let limits = Limits { linger_time: Duration::from_millis(20), ..Limits::default() };
-    let mut world = World::start(limits).await;
+    let world = World::start(limits).await;
     let (release, held) = tokio::sync::watch::channel(false);
     let worker = world.worker(1, 1, move |_| {
         let mut held = held.clone();
@@ -44,14 +44,14 @@ async fn what_is_in_flight_is_finished_and_idle_connections_are_closed() {
             text("done")
         }
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let (mut busy, mut idle) = (world.client().await, world.client().await);
     busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     while world.ingress.admission.in_flight() == 0 {
         tokio::task::yield_now().await;
     }
     let ingress = Arc::clone(&world.ingress);
-    let drain = tokio::spawn(async move { ingress.drain(PATIENCE).await });
+    let drain = tokio::spawn(async move { ingress.drain().await });
     assert!(idle.is_closed().await);
     assert!(!drain.is_finished());
     release.send(true).unwrap();

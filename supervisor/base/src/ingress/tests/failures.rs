@@ -21,12 +21,12 @@ async fn read_head(stream: &mut UnixStream) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_worker_that_refuses_is_passed_over() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let good = world.worker(1, 1, echo);
     let dead = world.target(2, 1);
     drop(UnixListener::bind(&dead.socket).unwrap());
     let absent = world.target(3, 1);
-    world.route(&[dead, good, absent]).await;
+    world.route(&[dead, good, absent]);
     for number in 0..20 {
         let response = world.ask(post(&format!("/{number}"), "body")).await;
         assert_eq!(response.status(), 200);
@@ -36,43 +36,43 @@ async fn a_worker_that_refuses_is_passed_over() {
 
 #[tokio::test]
 async fn when_all_refuse_the_request_waits_for_new_routes() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let dead = world.target(2, 1);
     let good = world.worker(1, 1, echo);
-    world.route(std::slice::from_ref(&dead)).await;
+    world.route(std::slice::from_ref(&dead));
     let mut client = world.client().await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody").await;
     // Until it is under way; it gives no sign of waiting.
     while world.ingress.admission.in_flight() == 0 {
         tokio::task::yield_now().await;
     }
-    world.route(&[good]).await;
+    world.route(&[good]);
     assert_eq!(client.answer().await.status, 200);
 }
 
 #[tokio::test]
 async fn nobody_there_is_503_with_retry_after() {
-    let mut world = World::start(Limits { gap_time: Duration::from_millis(50), ..Limits::default() }).await;
+    let world = World::start(Limits { gap_time: Duration::from_millis(50), ..Limits::default() }).await;
     let dead = world.target(2, 1);
-    world.route(&[dead]).await;
+    world.route(&[dead]);
     let response = world.get("/").await;
     assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"1".parse().unwrap()));
     assert_eq!(code(&response), "not-started");
-    world.route(&[]).await;
+    world.route(&[]);
     let response = world.get("/").await;
     assert_eq!((response.status().as_u16(), code(&response)), (503, "not-started".to_owned()));
 }
 
 #[tokio::test]
 async fn a_worker_that_breaks_off_may_have_executed() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&attempts);
     let worker = world.raw_worker(1, move |mut stream, _| {
         counted.fetch_add(1, Relaxed);
         async move { drop(read_head(&mut stream).await) }
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     for request in [get("/"), post("/", "x")] {
         let response = world.ask(request).await;
         assert_eq!((response.status().as_u16(), code(&response)), (502, "maybe-executed".to_owned()));
@@ -100,10 +100,10 @@ async fn answers_that_are_none_are_502() {
                 let _ = stream.read(&mut [0; 1]).await;
             }
         });
-        world.apply(&[route(&format!("/{slot}"), &[worker])]).await;
+        world.apply(&[route(&format!("/{slot}"), &[worker])]);
         let response = world.get(&format!("/{slot}")).await;
         assert_eq!(response.status(), 502, "{shown}");
-        while world.events.try_recv().is_ok() {}
+        while world.drained.try_recv().is_ok() {}
     }
 }
 
@@ -118,13 +118,13 @@ async fn an_answer_that_breaks_off_is_not_made_whole() {
             read_head(&mut stream).await;
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
-        world.route(&[worker]).await;
+        world.route(&[worker]);
         let mut client = world.client().await;
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         let all = client.rest().await;
         assert!(all.starts_with("HTTP/1.1 200") && all.contains("part"), "{all}");
         assert!(!all.ends_with("0\r\n\r\n"), "{all}");
-        while world.events.try_recv().is_ok() {}
+        while world.drained.try_recv().is_ok() {}
     }
 }
 
@@ -137,9 +137,9 @@ async fn once(mut stream: UnixStream) {
 
 #[tokio::test]
 async fn an_idle_connection_that_turns_out_closed_is_replaced_for_what_may_be_repeated() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let worker = world.raw_worker(1, |stream, _| once(stream));
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     for number in 0..10 {
         let response = world.get("/").await;
         assert_eq!(response.status(), 200, "request {number}");
@@ -151,7 +151,7 @@ async fn an_idle_connection_that_turns_out_closed_is_replaced_for_what_may_be_re
 
 #[tokio::test]
 async fn a_connection_that_took_no_byte_is_replaced_for_every_request() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let worker = world.raw_worker(1, |mut stream, _| async move {
         let head = read_head(&mut stream).await;
         let len = String::from_utf8_lossy(&head).to_lowercase().contains("content-length: 4");
@@ -159,7 +159,7 @@ async fn a_connection_that_took_no_byte_is_replaced_for_every_request() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
         // Closed while it is idle: with the worker's shutdown, nothing can be written to it any more.
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     for number in 0..50 {
         let response = world.ask(post("/", "body")).await;
         assert_eq!(response.status(), 200, "request {number}: {:?}", response.body());
@@ -168,12 +168,12 @@ async fn a_connection_that_took_no_byte_is_replaced_for_every_request() {
 
 #[tokio::test]
 async fn the_deadline_is_504() {
-    let mut world = World::start(Limits { request_time: Duration::from_millis(150), ..Limits::default() }).await;
+    let world = World::start(Limits { request_time: Duration::from_millis(150), ..Limits::default() }).await;
     let worker = world.worker(1, 1, |_| async {
         std::future::pending::<()>().await;
         text("never")
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let response = world.get("/").await;
     assert_eq!((response.status().as_u16(), code(&response)), (504, "deadline".to_owned()));
     let mut request = get("/");
@@ -192,18 +192,18 @@ async fn an_answer_that_stands_still_is_cut() {
         let _ = stream.read(&mut [0; 1]).await;
     });
     let id = worker.worker;
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(client.rest().await.ends_with("part"));
-    world.route(&[]).await;
-    assert_eq!(world.event().await, IngressEvent::Drained(id));
+    world.route(&[]);
+    assert_eq!(world.drained().await, id);
 }
 
 #[tokio::test]
 async fn too_much_at_once_is_refused_at_once() {
     let limits = Limits { in_flight: 3, in_flight_per_worker: 2, ..Limits::default() };
-    let mut world = World::start(limits).await;
+    let world = World::start(limits).await;
     let (release, held) = tokio::sync::watch::channel(false);
     let worker = world.worker(1, 1, move |_| {
         let mut held = held.clone();
@@ -213,7 +213,7 @@ async fn too_much_at_once_is_refused_at_once() {
         }
     });
     let other = world.worker(2, 1, |_| async { text("other") });
-    world.apply(&[route("/", &[worker]), route("/other", &[other])]).await;
+    world.apply(&[route("/", &[worker]), route("/other", &[other])]);
     let mut clients = Vec::new();
     for number in 1..=2 {
         let mut client = world.client().await;
@@ -269,14 +269,14 @@ mod dialled {
 
     #[tokio::test]
     async fn a_program_is_reached_by_the_connection_that_its_init_passes() {
-        let mut world = World::start(Limits::default()).await;
+        let world = World::start(Limits::default()).await;
         let program = program().await;
         let mut worker = world.raw_worker(1, move |stream, number| {
             assert_eq!(number, 0, "one connection serves all");
             init(stream, Some(program))
         });
         worker.reach = HttpReach::Dial;
-        world.route(&[worker]).await;
+        world.route(&[worker]);
         let large = "x".repeat(3 << 20);
         for _ in 0..3 {
             let response = world.ask(post("/a", large.clone())).await;
@@ -298,16 +298,16 @@ mod dialled {
             it.reach = HttpReach::Dial;
         }
         for worker in [refusing, closing, wrong] {
-            world.route(&[worker]).await;
+            world.route(&[worker]);
             let response = world.ask(post("/", "x")).await;
             assert_eq!((response.status().as_u16(), code(&response)), (503, "not-started".to_owned()));
-            while world.events.try_recv().is_ok() {}
+            while world.drained.try_recv().is_ok() {}
         }
     }
 
     #[tokio::test]
     async fn a_sender_that_makes_the_connection_blocking_blocks_nobody() {
-        let mut world = World::start(Limits { stall_time: Duration::from_millis(300), ..Limits::default() }).await;
+        let world = World::start(Limits { stall_time: Duration::from_millis(300), ..Limits::default() }).await;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut worker = world.raw_worker(1, move |stream, _| async move {
@@ -321,7 +321,7 @@ mod dialled {
         });
         worker.reach = HttpReach::Dial;
         let other = world.worker(2, 1, echo);
-        world.apply(&[route("/bad", &[worker]), route("/", &[other])]).await;
+        world.apply(&[route("/bad", &[worker]), route("/", &[other])]);
         let mut client = world.client().await;
         // More than the socket holds, to a program that does not read.
         let body = "x".repeat(16 << 20);

@@ -17,7 +17,7 @@ async fn what_is_in_flight_ends_at_the_old_worker_and_then_it_is_drained() {
     });
     let new = world.worker(2, 1, |_| async { text("new") });
     let id = old.worker;
-    world.route(&[old]).await;
+    world.route(&[old]);
     let mut client = world.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     while world.ingress.admission.in_flight() == 0 {
@@ -25,12 +25,12 @@ async fn what_is_in_flight_ends_at_the_old_worker_and_then_it_is_drained() {
     }
     // It has entered the old worker once its answer is awaited: another request after the flip goes to the new one.
     tokio::task::yield_now().await;
-    world.route(&[new]).await;
+    world.route(&[new]);
     assert_eq!(world.get("/").await.body(), "new");
-    assert!(world.events.try_recv().is_err(), "the old worker is busy");
+    assert!(world.drained.try_recv().is_err(), "the old worker is busy");
     release.send(true).unwrap();
     assert_eq!(client.answer().await.body, "old");
-    assert_eq!(world.event().await, IngressEvent::Drained(id));
+    assert_eq!(world.drained().await, id);
 }
 
 #[tokio::test]
@@ -48,17 +48,17 @@ async fn a_worker_counts_as_busy_until_the_last_byte_of_its_answer() {
         }
     });
     let id = worker.worker;
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     while !client.read.ends_with(b"1234") {
         assert!(client.more().await);
     }
-    world.route(&[]).await;
-    assert!(world.events.try_recv().is_err());
+    world.route(&[]);
+    assert!(world.drained.try_recv().is_err());
     more.write_all(b"5678").await.unwrap();
     assert_eq!(client.answer().await.body, "12345678");
-    assert_eq!(world.event().await, IngressEvent::Drained(id));
+    assert_eq!(world.drained().await, id);
 }
 
 #[tokio::test]
@@ -74,10 +74,10 @@ async fn idle_connections_to_a_worker_are_closed_when_it_is_no_longer_routed() {
         }
     });
     let id = worker.worker;
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     assert_eq!(world.get("/").await.status(), 200);
-    world.route(&[]).await;
-    assert_eq!(world.event().await, IngressEvent::Drained(id));
+    world.route(&[]);
+    assert_eq!(world.drained().await, id);
     assert_eq!(tokio::time::timeout(PATIENCE, told.recv()).await.expect("told"), Some(()));
 }
 
@@ -92,20 +92,20 @@ async fn a_worker_that_comes_back_before_it_was_drained_goes_on() {
             text("done")
         }
     });
-    world.route(std::slice::from_ref(&worker)).await;
+    world.route(std::slice::from_ref(&worker));
     let mut client = world.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     while world.ingress.workers.lock().unwrap().values().all(|it| it.in_flight() == 0) {
         tokio::task::yield_now().await;
     }
-    world.route(&[]).await;
-    world.route(std::slice::from_ref(&worker)).await;
+    world.route(&[]);
+    world.route(std::slice::from_ref(&worker));
     release.send(true).unwrap();
     assert_eq!(client.answer().await.body, "done");
     assert_eq!(world.get("/").await.body(), "done");
-    assert!(world.events.try_recv().is_err(), "it is routed: nobody was told otherwise");
-    world.route(&[]).await;
-    assert_eq!(world.event().await, IngressEvent::Drained(worker.worker));
+    assert!(world.drained.try_recv().is_err(), "it is routed: nobody was told otherwise");
+    world.route(&[]);
+    assert_eq!(world.drained().await, worker.worker);
 }
 
 /// A worker that answers until it is told to stop, as a drained worker is. A request after that is lost.
@@ -138,7 +138,7 @@ async fn flips_under_load_lose_no_request() {
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut stopped = Arc::new(AtomicBool::new(false));
     let mut target = worker(&world, 1, &stopped, &lost);
-    world.route(std::slice::from_ref(&target)).await;
+    world.route(std::slice::from_ref(&target));
     let mut load = tokio::task::JoinSet::new();
     for number in 0..12 {
         let (over, answered, address) = (Arc::clone(&over), Arc::clone(&answered), world.address);
@@ -162,8 +162,8 @@ async fn flips_under_load_lose_no_request() {
         let before = answered.load(Relaxed);
         let next_stopped = Arc::new(AtomicBool::new(false));
         let next = worker(&world, generation, &next_stopped, &lost);
-        world.route(std::slice::from_ref(&next)).await;
-        assert_eq!(world.event().await, IngressEvent::Drained(target.worker));
+        world.route(std::slice::from_ref(&next));
+        assert_eq!(world.drained().await, target.worker);
         stopped.store(true, Relaxed);
         std::fs::remove_file(&target.socket).unwrap();
         (stopped, target) = (next_stopped, next);

@@ -55,7 +55,8 @@ async fn seen(bytes: Vec<u8>, pieces: Vec<usize>) -> (Vec<(String, Vec<u8>)>, us
                 got.lock().unwrap().1 += 1;
                 return Ok(text("refused"));
             }
-            let path = request.uri().path().to_owned();
+            let path = if request.uri().authority().is_some() { "" } else { request.uri().path() };
+            let path = path.trim_start_matches('*').to_owned();
             if let Ok(body) = request.into_body().collect().await {
                 got.lock().unwrap().0.push((path, body.to_bytes().to_vec()));
             }
@@ -88,7 +89,8 @@ fn strictly(mut bytes: &[u8]) -> (Vec<(String, Vec<u8>)>, usize) {
         let Ok(Taken::Ended(body_len)) = body.take(&bytes[len..]) else { return (requests, 0) };
         let raw = &bytes[len..len + body_len];
         let body = if chunked { unchunk(raw) } else { raw.to_vec() };
-        let path = head.split(' ').nth(1).unwrap_or_default();
+        // Other forms of a target are compared by their bodies alone.
+        let path = head.split(' ').nth(1).filter(|it| it.starts_with('/')).unwrap_or_default();
         requests.push((path.split('?').next().unwrap_or_default().to_owned(), body));
         bytes = &bytes[len + body_len..];
     }

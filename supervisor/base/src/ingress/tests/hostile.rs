@@ -14,9 +14,9 @@ fn quick() -> Limits {
 }
 
 async fn world(limits: Limits) -> World {
-    let mut world = World::start(limits).await;
+    let world = World::start(limits).await;
     let worker = world.worker(1, 1, echo);
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     world
 }
 
@@ -104,12 +104,12 @@ async fn a_head_that_trickles_is_given_up_and_an_idle_connection_closed() {
 
 #[tokio::test]
 async fn an_answer_that_takes_longer_than_the_idle_time_is_given() {
-    let mut world = World::start(quick()).await;
+    let world = World::start(quick()).await;
     let worker = world.worker(1, 1, |_| async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         text("late")
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     assert_eq!(world.get("/").await.body(), "late");
 }
 
@@ -144,7 +144,7 @@ async fn a_body_too_large_is_refused_announced_or_not() {
 
 #[tokio::test]
 async fn a_client_that_leaves_cancels_its_request() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let (gone, mut told) = tokio::sync::mpsc::unbounded_channel();
     let worker = world.raw_worker(1, move |mut stream, _| {
         let gone = gone.clone();
@@ -156,7 +156,7 @@ async fn a_client_that_leaves_cancels_its_request() {
             gone.send("closed").unwrap();
         }
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(told.recv().await, Some("got it"));

@@ -25,41 +25,31 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::routes::RouteTable;
-use super::{Ingress, IngressEvent, Limits};
+use super::{Ingress, Limits};
 use crate::BoxError;
-use crate::figures::{Figures, Outcome};
 
 /// Long enough for a machine that builds meanwhile; a test that passes does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-#[derive(Debug)]
-struct Uncounted;
-
-impl Figures for Uncounted {
-    fn begun(&self) {}
-    fn ended(&self, _: Outcome, _: Duration) {}
-}
-
 /// An ingress on a port of its own.
 struct World {
     ingress: Arc<Ingress>,
-    events: UnboundedReceiver<IngressEvent>,
+    drained: UnboundedReceiver<WorkerId>,
     address: SocketAddr,
     folder: tempfile::TempDir,
-    epoch: u64,
 }
 
 impl World {
     async fn start(limits: Limits) -> Self {
-        let (ingress, events) = Ingress::new(limits, RouteTable::default(), Arc::new(Uncounted));
-        Self::with(ingress, events).await
+        let (ingress, drained) = Ingress::new(limits, RouteTable::default(), None);
+        Self::with(ingress, drained).await
     }
 
-    async fn with(ingress: Arc<Ingress>, events: UnboundedReceiver<IngressEvent>) -> Self {
+    async fn with(ingress: Arc<Ingress>, drained: UnboundedReceiver<WorkerId>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         ingress.listen(listener);
-        Self { ingress, events, address, folder: tempfile::tempdir().unwrap(), epoch: 0 }
+        Self { ingress, drained, address, folder: tempfile::tempdir().unwrap() }
     }
 
     /// The socket of a worker that is still to be listened on.
@@ -119,19 +109,20 @@ impl World {
         target
     }
 
-    /// Routes everything to these, and waits until that is told.
-    async fn route(&mut self, targets: &[HttpTarget]) {
-        self.apply(&[route("/", targets)]).await;
+    /// Routes everything to these.
+    fn route(&self, targets: &[HttpTarget]) {
+        self.apply(&[route("/", targets)]);
     }
 
-    async fn apply(&mut self, routes: &[HttpRoute]) {
-        self.epoch += 1;
-        self.ingress.apply(self.epoch, routes);
-        assert_eq!(self.event().await, IngressEvent::Applied(self.epoch));
+    fn apply(&self, routes: &[HttpRoute]) {
+        let mut applied = false;
+        self.ingress.apply(routes, || applied = true);
+        assert!(applied);
     }
 
-    async fn event(&mut self) -> IngressEvent {
-        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("told in time").expect("the ingress is there")
+    /// The next worker that is said to be idle for good.
+    async fn drained(&mut self) -> WorkerId {
+        tokio::time::timeout(PATIENCE, self.drained.recv()).await.expect("told in time").expect("the ingress is there")
     }
 
     async fn client(&self) -> Client {

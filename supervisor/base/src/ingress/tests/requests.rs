@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_request_and_its_answer_go_through() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let worker = world.worker(1, 1, |request| async {
         let mut response = echo(request).await;
         response.headers_mut().insert("server", "secret/1".parse().unwrap());
@@ -14,7 +14,7 @@ async fn a_request_and_its_answer_go_through() {
         *response.status_mut() = http::StatusCode::CREATED;
         response
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut request = post("/a/b?c=d", "hello");
     request.headers_mut().insert("x-request-id", "my-id".parse().unwrap());
     request.headers_mut().insert("x-forwarded-for", "1.2.3.4".parse().unwrap());
@@ -36,7 +36,7 @@ async fn a_request_and_its_answer_go_through() {
 
 #[tokio::test]
 async fn both_sides_are_kept_alive() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
     let worker = world.raw_worker(1, move |stream, _| {
@@ -46,7 +46,7 @@ async fn both_sides_are_kept_alive() {
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         }
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     for number in 0..20 {
         client.send(format!("POST /{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")).await;
@@ -60,9 +60,9 @@ async fn both_sides_are_kept_alive() {
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let worker = world.worker(1, 1, echo);
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     let request =
         |it| format!("POST /{it} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
@@ -75,11 +75,11 @@ async fn pipelined_requests_are_answered_in_order() {
 
 #[tokio::test]
 async fn hosts_and_prefixes_choose_the_worker() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let a = world.worker(1, 1, |_| async { text("a") });
     let b = world.worker(2, 1, |_| async { text("b") });
     let of_host = HttpRoute { host: Some("b.example".into()), ..route("/", &[b]) };
-    world.apply(&[route("/a", &[a]), of_host]).await;
+    world.apply(&[route("/a", &[a]), of_host]);
     assert_eq!(world.get("/a/x").await.body(), "a");
     assert_eq!(world.get("/ab").await.status(), 404);
     let mut client = world.client().await;
@@ -96,7 +96,7 @@ async fn hosts_and_prefixes_choose_the_worker() {
 
 #[tokio::test]
 async fn head_and_no_content_have_no_body_and_keep_the_connection() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let worker = world.worker(1, 1, |request: Request<Incoming>| async move {
         let mut response = text(if request.method() == "HEAD" { "12345" } else { "" });
         if request.method() == "DELETE" {
@@ -104,7 +104,7 @@ async fn head_and_no_content_have_no_body_and_keep_the_connection() {
         }
         response
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     for _ in 0..3 {
         client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\nDELETE / HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -140,7 +140,7 @@ async fn a_websocket_goes_through_and_nothing_else_does() {
         response
     });
     let old = worker.worker;
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n").await;
     assert_eq!(client.answer().await.body, "no upgrade");
@@ -149,14 +149,14 @@ async fn a_websocket_goes_through_and_nothing_else_does() {
     assert_eq!(answer.status, 101);
     assert!(answer.head.contains("upgrade: websocket"), "{answer:?}");
     // The worker is busy for as long as the socket is open.
-    world.route(&[]).await;
+    world.route(&[]);
     for _ in 0..3 {
         client.send("GET /").await;
         client.stream.read_exact(&mut [0; 5]).await.unwrap();
     }
-    assert!(world.events.try_recv().is_err());
+    assert!(world.drained.try_recv().is_err());
     drop(client);
-    assert_eq!(world.event().await, IngressEvent::Drained(old));
+    assert_eq!(world.drained().await, old);
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn a_handler_of_the_base_answers_its_prefix() {
     });
     assert_eq!(handlers.add(None, "/healthz", super::super::Handler::new(service)), super::super::routes::Added::Yes);
     let limits = Limits { body_bytes: 100, ..Limits::default() };
-    let (ingress, events) = Ingress::new(limits, handlers, Arc::new(Uncounted));
+    let (ingress, events) = Ingress::new(limits, handlers, None);
     let world = World::with(ingress, events).await;
     assert_eq!(world.get("/healthz").await.body(), "0 bytes");
     assert_eq!(world.ask(post("/healthz/x", "hello")).await.body(), "5 bytes");
@@ -188,11 +188,11 @@ async fn errors_are_json_for_programs_and_text_for_people() {
         (404, &"application/json".parse().unwrap())
     );
     let shape: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
-    assert_eq!(shape["error"], "no-service");
+    assert_eq!(shape["error"], "no-route");
     assert_eq!(shape["request_id"], response.headers()["x-request-id"].to_str().unwrap());
     let mut request = get("/x");
     request.headers_mut().insert("accept", "text/html, */*".parse().unwrap());
     let response = world.ask(request).await;
     assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
-    assert!(response.body().starts_with(b"no-service: nothing is published at a.example/x"));
+    assert!(response.body().starts_with(b"no-route: nothing is published at a.example/x"));
 }

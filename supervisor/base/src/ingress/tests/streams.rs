@@ -46,7 +46,7 @@ async fn take(mut body: Incoming, made: &AtomicU64) -> (u64, u64) {
 
 #[tokio::test]
 async fn a_large_body_goes_to_the_worker_as_it_comes() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let made = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&made);
     let worker = world.worker(1, 1, move |request: Request<Incoming>| {
@@ -56,7 +56,7 @@ async fn a_large_body_goes_to_the_worker_as_it_comes() {
             text(format!("{taken} {between}"))
         }
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let stream = TcpStream::connect(world.address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -71,14 +71,14 @@ async fn a_large_body_goes_to_the_worker_as_it_comes() {
 
 #[tokio::test]
 async fn a_large_answer_goes_to_the_client_as_it_comes() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let made = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&made);
     let worker = world.worker(1, 1, move |_| {
         let count = Arc::clone(&count);
         async move { Response::new(Made { left: LARGE, count }) }
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let stream = TcpStream::connect(world.address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -97,7 +97,7 @@ async fn a_large_answer_goes_to_the_client_as_it_comes() {
 
 #[tokio::test]
 async fn events_arrive_one_by_one() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let (send, take) = tokio::sync::mpsc::unbounded_channel::<&'static str>();
     let take = Arc::new(tokio::sync::Mutex::new(take));
     let worker = world.raw_worker(1, move |mut stream, _| {
@@ -109,7 +109,7 @@ async fn events_arrive_one_by_one() {
             }
         }
     });
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     for event in ["first", "second", "third"] {
@@ -122,9 +122,9 @@ async fn events_arrive_one_by_one() {
 
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_gets_it() {
-    let mut world = World::start(Limits::default()).await;
+    let world = World::start(Limits::default()).await;
     let worker = world.worker(1, 1, echo);
-    world.route(&[worker]).await;
+    world.route(&[worker]);
     let mut client = world.client().await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 100);
