@@ -350,11 +350,17 @@ fn a_call_goes_to_the_base_and_its_answer_comes_back() {
         "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 41\r\n\r\n",
         r#"{"error":"deadline","message":"too late"}"#
     );
-    let refused = base(listener, answer);
+    let refused = base(listener.try_clone().unwrap(), answer);
     let said = say(&fake, &["call", "spell.suggest"]);
     assert_eq!(said.status, i32::from(ErrorCode::Deadline.exit_code()), "{}", said.err);
-    assert!(said.err.starts_with("error: spell.suggest: too late\n"), "{}", said.err);
-    refused.join().unwrap();
+    assert!(said.err.starts_with("error: too late\n"), "{}", said.err);
+    assert!(refused.join().unwrap().contains("mortise-timeout-ms: 60000\r\n"));
+
+    let own = base(listener, "HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 11\r\n\r\n{\"Many\": 3}");
+    let said = say(&fake, &["call", "spell.suggest"]);
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.starts_with("error: spell.suggest answered with its own error: {\"Many\": 3}\n"), "{}", said.err);
+    own.join().unwrap();
 }
 
 #[test]

@@ -140,6 +140,7 @@ async fn forward(
         .uri(format!("/call/{service}/{method}"))
         .header(header::HOST, "base")
         .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "application/json")
         .header(TIMEOUT_HEADER, timeout.as_millis().to_string())
         .header("mortise-tenant", tenant.as_str())
         .body(Full::new(arguments))
@@ -182,6 +183,15 @@ struct Refusal {
 
 /// The base's refusal in the API's form.
 fn refused(target: &str, status: StatusCode, body: &[u8]) -> ApiError {
+    if status == StatusCode::UNPROCESSABLE_ENTITY {
+        // The method's own error, as it is.
+        let error = String::from_utf8_lossy(body);
+        return ApiError::new(
+            ErrorCode::Failed,
+            Blame::Module,
+            format!("{target} answered with its own error: {error}"),
+        );
+    }
     let said = serde_json::from_slice::<Refusal>(body)
         .unwrap_or_else(|_| Refusal { error: String::new(), message: format!("the base answered {status}") });
     let (code, blame, remedy) = match said.error.as_str() {
@@ -199,7 +209,6 @@ fn refused(target: &str, status: StatusCode, body: &[u8]) -> ApiError {
             (ErrorCode::Deadline, Blame::Module, Some("It may have been executed. Give it longer with --timeout."))
         }
         "maybe-executed" => (ErrorCode::Failed, Blame::Module, Some("`mortise events` says why the worker ended.")),
-        "module" => (ErrorCode::Failed, Blame::Module, None),
         _ => match status.as_u16() {
             404 => (ErrorCode::NotFound, Blame::Caller, None),
             503 => (ErrorCode::Unavailable, Blame::Host, None),
@@ -207,7 +216,7 @@ fn refused(target: &str, status: StatusCode, body: &[u8]) -> ApiError {
             _ => (ErrorCode::Failed, Blame::Host, Some("`mortise logs base` shows what the base says.")),
         },
     };
-    let error = ApiError::new(code, blame, format!("{target}: {}", said.message));
+    let error = ApiError::new(code, blame, said.message);
     match remedy {
         Some(remedy) => error.remedy(remedy),
         None => error,
