@@ -39,7 +39,8 @@ impl State {
         };
         let asked = caller.spec.requires.contains(&edge.service) || caller.wants.contains(&edge.service);
         asked
-            && caller.calls()
+            && caller.alive()
+            && caller.condemned.is_none()
             && callee.serves()
             && caller.key != callee.key
             && callee.spec.provided(&edge.service).is_some_and(|it| it.http.is_none())
@@ -163,9 +164,10 @@ impl State {
         let epoch = incarnation | worker.next_epoch;
         let kept = channels_of(&routes);
         // On a new connection it may still use whatever it holds.
+        let calls_on = |it: &ChannelId| self.channels.get(it).is_some_and(|it| it.edge.caller == id);
         let before = match &worker.routes.sent {
             Some(sent) => channels_of(sent),
-            None => worker.channels.clone(),
+            None => worker.channels.iter().copied().filter(calls_on).collect(),
         };
         for channel in before.difference(&kept) {
             worker.dropped.insert(*channel, epoch);

@@ -245,6 +245,7 @@ impl State {
             }
             if let Some(worker) = self.slots.get_mut(worker) {
                 worker.channels.remove(&id);
+                worker.dropped.remove(&id);
             }
         }
         self.channels.remove(&id);

@@ -10,7 +10,11 @@ use super::{Action, ModuleKey, Timer};
 impl State {
     /// The rule for all bases.
     pub(super) fn attend_bases(&mut self, turn: &mut Turn<'_>) {
+        self.tell_bases(turn);
         self.time_http_drains(turn);
+    }
+
+    fn tell_bases(&mut self, turn: &mut Turn<'_>) {
         // A process of an earlier supervisor that has not been heard yet may be serving: routes without it would break that.
         if self.is_recovering() {
             return;

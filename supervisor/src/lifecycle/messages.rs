@@ -121,6 +121,7 @@ impl State {
         self.touched.workers.insert(id);
         // What bases are told waits until every process of an earlier supervisor has been heard.
         self.touched.http = true;
+        self.touch_routing_operations();
     }
 
     /// The rule of a greeted worker: it is welcomed as soon as its resources are loaded.

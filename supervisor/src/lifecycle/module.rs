@@ -8,7 +8,7 @@ use mortise_control::{ResourceName, ServiceName, TenantName, WorkerId};
 use semver::Version;
 
 use super::state::State;
-use super::{ModuleKey, ModuleSpec};
+use super::{ModuleKey, ModuleSpec, ResourceId};
 use crate::api::{Desired, WorkerStatus};
 use crate::store::{Change, ModuleRecord};
 
@@ -92,6 +92,12 @@ impl State {
                 self.touch_services(&key, before.published.iter());
                 self.touch_provider(&key);
                 self.touch_module(&key);
+                let versions = self.modules.get(&key).into_iter().flat_map(|it| it.versions.values());
+                let names: BTreeSet<ResourceName> =
+                    versions.flat_map(|it| it.spec.resources().iter().cloned()).collect();
+                for name in names {
+                    self.touch_mappers(&key, &name);
+                }
             }
             Change::RemoveModule(key) => {
                 self.unindex(&key);
@@ -152,9 +158,8 @@ impl State {
     pub(super) fn touch_module(&mut self, key: &ModuleKey) {
         self.touched.modules.insert(key.clone());
         self.touch_operation_of(key);
-        for resource in self.resources.keys().filter(|it| it.tenant == key.tenant && it.module == key.module) {
-            self.touched.resources.insert(resource.clone());
-        }
+        let resources: Vec<ResourceId> = self.resources_of(key).cloned().collect();
+        self.touched.resources.extend(resources);
     }
 
     pub(super) fn touch_operation_of(&mut self, key: &ModuleKey) {

@@ -40,6 +40,8 @@ pub(super) struct Op {
     pub(super) trouble: Option<ApiError>,
     /// The time for peers to let go has begun.
     pub(super) receipt_timer: bool,
+    /// That time is over.
+    pub(super) receipt_closed: bool,
     /// The removal of its packages has been ordered in this life.
     pub(super) ordered: bool,
     writing: bool,
@@ -85,6 +87,7 @@ impl Op {
             awaits: BTreeSet::new(),
             trouble: None,
             receipt_timer: false,
+            receipt_closed: false,
             ordered: false,
             writing: false,
             forgets: Vec::new(),

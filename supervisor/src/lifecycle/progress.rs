@@ -140,7 +140,8 @@ impl State {
     }
 
     fn cohort_settled(&self, key: &ModuleKey, cohort: u64) -> bool {
-        self.staffed(key) || self.hopeless(key, cohort).is_some()
+        let version = self.modules.get(key).and_then(|it| it.record.version.as_ref());
+        version.is_some_and(|it| self.cohort_serves(key, cohort, it)) || self.hopeless(key, cohort).is_some()
     }
 
     fn operate_roll_back(&mut self, id: &OperationId, key: &ModuleKey, error: ApiError, turn: &mut Turn<'_>) {
@@ -169,8 +170,7 @@ impl State {
         let alive = module.workers.iter().filter_map(|it| self.slots.get(*it)).any(Worker::alive);
         self.take_step(id, if alive { "drain" } else { "clean-up" }, turn);
         let empty = self.modules.get(key).is_some_and(|it| it.workers.is_empty());
-        let loaded = self.resources.keys().any(|it| it.tenant == key.tenant && it.module == key.module);
-        if empty && !loaded && self.peers_let_go(id, turn) {
+        if empty && self.peers_let_go(id, turn) {
             self.end_operation(id, Ok(()), turn);
         }
     }
@@ -271,10 +271,13 @@ impl State {
     /// receipt says what they hold.
     fn peers_let_go(&mut self, id: &OperationId, turn: &mut Turn<'_>) -> bool {
         let within = self.config.receipt_within;
-        let Some(op) = self.operations.get_mut(id) else { return true };
-        if op.awaits.is_empty() {
+        let Some(op) = self.operations.get(id) else { return true };
+        let stops = matches!(op.request(), Request::Stop { .. });
+        let keeps = op.key.as_ref().filter(|_| stops).is_some_and(|it| self.resources_of(it).next().is_some());
+        if op.receipt_closed || (op.awaits.is_empty() && !keeps) {
             return true;
         }
+        let Some(op) = self.operations.get_mut(id) else { return true };
         if !op.receipt_timer {
             op.receipt_timer = true;
             turn.timer(Timer::Receipt(id.clone()), within);
@@ -287,6 +290,18 @@ impl State {
         if !op.receipt_timer {
             return;
         }
+        op.receipt_closed = true;
+        if let (Request::Stop { .. }, Some(key)) = (op.request(), op.key.clone()) {
+            let held: Vec<String> = self
+                .resources_of(&key)
+                .flat_map(|id| self.mappers(id).map(move |it| (id, it)))
+                .map(|(id, it)| format!("{} (worker {}) still maps resource {}", it.key, it.id, id.resource))
+                .collect();
+            if let Some(op) = self.operations.get_mut(id) {
+                op.receipt.still_held.extend(held);
+            }
+        }
+        let Some(op) = self.operations.get_mut(id) else { return };
         for channel in std::mem::take(&mut op.awaits) {
             let Some(known) = self.channels.get(&channel) else { continue };
             let holders = super::channel::ROLES.into_iter().filter(|it| known.end(*it) != End::Released);

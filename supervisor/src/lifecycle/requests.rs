@@ -288,7 +288,7 @@ impl State {
         if !module.runs() && module.workers.is_empty() {
             return Ok(Plan::new(key, Vec::new(), Then::Nothing));
         }
-        for resource in self.resources.keys().filter(|it| it.tenant == key.tenant && it.module == key.module) {
+        for resource in self.resources_of(&key) {
             self.unused(resource)?;
         }
         let record = ModuleRecord { desired: Desired::Installed, version: None, ..module.record.clone() };
@@ -461,12 +461,7 @@ impl State {
     }
 
     fn unused(&self, resource: &ResourceId) -> Result<(), ApiError> {
-        let users: Vec<String> = self
-            .slots
-            .workers()
-            .filter(|it| it.alive() && it.pinned.contains(resource))
-            .map(|it| format!("{} (worker {})", it.key, it.id))
-            .collect();
+        let users: Vec<String> = self.mappers(resource).map(|it| format!("{} (worker {})", it.key, it.id)).collect();
         if users.is_empty() { Ok(()) } else { Err(refuse::resource_in_use(&resource.resource, &refuse::list(users))) }
     }
 

@@ -1,6 +1,6 @@
 //! Resources: loaded while a running module provides them, released when it does not and nobody holds them.
 
-use mortise_control::{ResourceGrant, ResourceName};
+use mortise_control::{ResourceGrant, ResourceName, WorkerId};
 
 use super::operation::Stage as OpStage;
 use super::state::State;
@@ -83,14 +83,21 @@ impl State {
         self.resources.insert(id.clone(), Resource::Loaded { bytes, digest });
         self.touched.resources.insert(id.clone());
         self.touch_operation_of(&key);
-        // Whoever has waited for it.
-        let waiting: Vec<_> = self
+        self.touch_mappers(&key, &id.resource);
+    }
+
+    /// Workers that map a resource, and the operations that wait for them, look again.
+    pub(super) fn touch_mappers(&mut self, provider: &ModuleKey, name: &ResourceName) {
+        let mappers: Vec<(WorkerId, ModuleKey)> = self
             .slots
             .workers()
-            .filter(|it| it.key.tenant == id.tenant && it.maps().contains(&id.resource))
-            .map(|it| it.id)
+            .filter(|it| it.key.tenant == provider.tenant && it.maps().contains(name))
+            .map(|it| (it.id, it.key.clone()))
             .collect();
-        self.touched.workers.extend(waiting);
+        for (worker, key) in mappers {
+            self.touched.workers.insert(worker);
+            self.touch_operation_of(&key);
+        }
     }
 
     pub(super) fn resource_failed(&mut self, id: &ResourceId, reason: &str, turn: &mut Turn<'_>) {
@@ -107,6 +114,7 @@ impl State {
         self.resources.insert(id.clone(), Resource::Failed { reason: reason.to_owned(), tries });
         self.touched.resources.insert(id.clone());
         self.trouble_of_resource(&key, id, &text);
+        self.touch_mappers(&key, &id.resource);
         self.touch_operation_of(&key);
     }
 
@@ -114,14 +122,15 @@ impl State {
         if let Some(Resource::Failed { tries, .. }) = self.resources.get(id) {
             let tries = *tries;
             self.resources.insert(id.clone(), Resource::Again { tries });
+            let key = ModuleKey { tenant: id.tenant.clone(), module: id.module.clone() };
+            self.touch_mappers(&key, &id.resource);
             self.touched.resources.insert(id.clone());
         }
     }
 
     /// An operator has asked for the module: what failed is tried again without waiting.
     pub(super) fn retry_resources(&mut self, key: &ModuleKey) {
-        let failed: Vec<ResourceId> =
-            self.resources.keys().filter(|it| it.tenant == key.tenant && it.module == key.module).cloned().collect();
+        let failed: Vec<ResourceId> = self.resources_of(key).cloned().collect();
         for id in failed {
             self.load_again(&id);
         }
@@ -176,6 +185,16 @@ impl State {
             Some(Resource::Loading | Resource::Failed { .. } | Resource::Again { .. }) | None => None,
         };
         worker.pinned.iter().map(grant).collect()
+    }
+
+    /// What there is of a module's resources.
+    pub(super) fn resources_of(&self, key: &ModuleKey) -> impl Iterator<Item = &ResourceId> {
+        self.resources.keys().filter(move |it| it.tenant == key.tenant && it.module == key.module)
+    }
+
+    /// Workers that map a resource.
+    pub(super) fn mappers(&self, id: &ResourceId) -> impl Iterator<Item = &Worker> {
+        self.slots.workers().filter(move |it| it.alive() && it.pinned.contains(id))
     }
 
     /// Whether everything that a version provides is loaded.

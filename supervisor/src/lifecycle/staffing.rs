@@ -147,6 +147,10 @@ impl State {
             self.touched.resources.insert(resource.clone());
         }
         self.touch_module(&worker.key);
+        if self.stopping {
+            // Somebody may have waited for this caller to be gone.
+            self.touched.modules.extend(self.modules.keys().cloned());
+        }
         Some(worker)
     }
 

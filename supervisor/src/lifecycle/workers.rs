@@ -84,6 +84,9 @@ impl State {
         if !worker.heard() {
             turn.timer(Timer::Reconnect(id), within);
         }
+        if !worker.ready {
+            turn.timer(Timer::Ready(id), worker.spec.timeouts.start);
+        }
         self.runs_now(id);
     }
 
@@ -135,6 +138,7 @@ impl State {
         self.touched.slots.insert(id.slot);
         self.touched.http = true;
         self.touched.workers.extend(users.keys());
+        self.touch_routing_operations();
         if outcome != Outcome::Vacate && !superseded {
             self.trouble(&key, cohort, &format!("worker {id} ended: {reason}"));
         }
@@ -229,6 +233,7 @@ impl State {
         worker.link = Link::Broken;
         turn.timer(Timer::Reconnect(id), within);
         self.touched.workers.insert(id);
+        self.touch_routing_operations();
     }
 
     /// The worker is to be killed. The first reason stands.
@@ -240,9 +245,11 @@ impl State {
         let reason = reason.into();
         turn.tell(EventKind::Worker, about(worker), format!("is killed: {reason}"));
         worker.condemned = Some(reason);
-        let key = worker.key.clone();
+        let (key, channels) = (worker.key.clone(), worker.channels.clone());
         self.touched.workers.insert(id);
+        self.touched.channels.extend(channels);
         self.touched.http = true;
+        self.touch_routing_operations();
         self.touch_module(&key);
         self.touch_provider(&key);
     }

@@ -5,4 +5,5 @@ mod faults;
 mod host;
 mod lifecycle;
 mod process;
+mod random;
 mod world;
