@@ -141,7 +141,7 @@ async fn load(
     };
     let (package, file, group) =
         tokio::task::spawn_blocking(prepare).await.map_err(|_| "the supervisor is stopping".to_owned())??;
-    let join = resource::join_files(group.v1_tasks(), group.v2_folder());
+    let join = resource::join_files(&group);
     match resource::load(LoadOrder { package, file, join, within: LOAD_WITHIN }).await {
         Ok(it) => Ok(Loaded { memfd: Arc::new(it.memfd), group, bytes: it.len, digest: it.sha256 }),
         Err(error) => {

@@ -27,6 +27,7 @@ pub use digest::{Digest, InvalidDigest};
 pub use error::PackageError;
 pub use pack::{Packed, pack};
 pub use store::{Installed, PackageStore};
+pub(crate) use tree::open_inside;
 
 #[cfg(test)]
 mod tests;

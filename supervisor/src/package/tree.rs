@@ -17,6 +17,18 @@ pub(super) struct Tree {
     root: OwnedFd,
 }
 
+/// Opens a file of an unpacked package for reading.
+///
+/// # Errors
+/// Also when it is anything but a file, or a link leads to it.
+pub(crate) fn open_inside(package: &Path, path: &PackagePath) -> io::Result<File> {
+    let (file, stat) = Tree::open(package)?.read(path)?;
+    match found(&stat) {
+        Found::File => Ok(file),
+        Found::Folder | Found::Link | Found::Special => Err(io::Error::other("it is no file")),
+    }
+}
+
 /// What stands at a path of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {

@@ -1,17 +1,23 @@
 //! Resources: a file of a package becomes a write-sealed memfd that every permitted worker maps.
 //!
 //! ```text
-//!   load() ── memfd, file ──▶ mortised loader …     joins the resource's group, copies, seals
-//!      ◀──── ipc-channel ──── Report { len, sha256 }        (its pages are charged to that group)
+//!   load() ── file as 0, memfd as 1 ──▶ mortised loader     joins the resource's group, copies, seals
+//!      ◀──────── ipc-channel ────────── Result<Report>      (the pages are charged to that group)
 //!   seals and length checked ──▶ LoadedResource
 //! ```
+//! ipc-channel has no message that carries a descriptor as such (its shared memory is mapped at both ends and not sealed), so the
+//! supervisor makes the memfd, empty, and the loader inherits it. Who touches a page first pays for it: the loader.
 
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
+mod load;
 pub mod loader;
 
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use load::load;
+
+use crate::cgroup::Group;
 use crate::manifest::PackagePath;
 
 /// What to load.
@@ -38,21 +44,13 @@ pub struct LoadedResource {
     pub sha256: String,
 }
 
-/// Why a resource was not loaded.
-#[derive(Debug, thiserror::Error)]
+/// Why a resource was not loaded, for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct LoadError(String);
 
-/// Loads a resource. The loader is gone when this returns.
-///
-/// # Errors
-/// [`LoadError`] says why, for people.
-pub async fn load(order: LoadOrder) -> Result<LoadedResource, LoadError> {
-    let _ = order;
-    unimplemented!()
-}
-
-/// The files through which a process joins a group that has these `tasks` files (v1) and this folder (v2).
-pub fn join_files(tasks: impl IntoIterator<Item = PathBuf>, unified: Option<&Path>) -> Vec<PathBuf> {
-    tasks.into_iter().chain(unified.map(|folder| folder.join("cgroup.procs"))).collect()
+/// The files through which a process joins this group in every hierarchy.
+#[must_use]
+pub fn join_files(group: &Group) -> Vec<PathBuf> {
+    group.v1_tasks().chain(group.v2_folder().map(|folder| folder.join("cgroup.procs"))).collect()
 }
