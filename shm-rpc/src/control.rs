@@ -8,7 +8,7 @@ use crate::layout::{AT_CLOSED, AT_CPU, AT_PARKED, AT_RELEASED, AT_TAKEN_THROUGH}
 use crate::memory::{OwnMemory, PeerMemory};
 use crate::ring::Sender;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::handshake_fence;
+use crate::sync::atomic::fence;
 
 /// How the reader of a ring sleeps, and therefore how it is woken: bits of the `parked` word.
 pub(crate) const FUTEX: u64 = 1;
@@ -32,9 +32,9 @@ impl Parked {
     pub(crate) fn set(&mut self, own: &OwnMemory, bit: u64, position: u32) {
         self.bits |= bit;
         self.position = position;
-        // [K] Before the look at the ring that follows; the sender looks here after its swap.
-        own.swap(AT_PARKED, self.word(), SeqCst);
-        handshake_fence();
+        // [K] Before the look at the ring that follows; the sender looks here after it has published.
+        own.store(AT_PARKED, self.word(), Relaxed);
+        fence(SeqCst);
     }
 
     /// That sleeper is awake. Only the sleeper's side ever clears the flag: a waker that did could eat a later sleep.
@@ -63,8 +63,8 @@ impl Woken {
     /// Who must be woken now, after a publication: each sleep once.
     #[inline]
     pub(crate) fn look(&mut self, peer: &PeerMemory, sender: &Sender) -> Wake {
-        // [K] After the swap that published.
-        let word = peer.load(AT_PARKED, SeqCst);
+        // [K] After the fence behind the publication.
+        let word = peer.load(AT_PARKED, Relaxed);
         let bits = word & (FUTEX | SOCKET);
         if bits == 0 { Wake::NOBODY } else { self.whom(word, bits, sender) }
     }
@@ -110,16 +110,16 @@ pub(crate) fn load_taken_through(peer: &PeerMemory) -> u32 {
 /// Begins to close the peer's ring: from its next look on, its sender knows. Where the ring ends is told by a `Closed`
 /// message, in order with the answers.
 pub(crate) fn set_closed(own: &OwnMemory) {
-    // [C] Before the looks at the ring that find its end; the sender looks here after its swap.
-    own.swap(AT_CLOSED, 1, SeqCst);
-    handshake_fence();
+    // [C] Before the looks at the ring that find its end; the sender looks here after it has published.
+    own.store(AT_CLOSED, 1, Relaxed);
+    fence(SeqCst);
 }
 
 /// Whether the peer has begun to close our ring. To be looked at after a publication.
 #[inline]
 pub(crate) fn is_closed(peer: &PeerMemory) -> bool {
-    // [C] After the swap that published.
-    peer.load(AT_CLOSED, SeqCst) != 0
+    // [C] After the fence behind the publication.
+    peer.load(AT_CLOSED, Relaxed) != 0
 }
 
 /// The CPU that the peer says it runs on, plus one; 0 while it has not.

@@ -8,8 +8,10 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::layout::slot_offset;
 use crate::mapped::End;
 use crate::memory::OwnMemory;
-use crate::message::CONTENT;
 use crate::{CallError, CallOptions, Client, Deadline, Geometry, Pending, Reply, Server, Violation};
+
+/// The words of a slot behind the first.
+const CONTENT: usize = 7;
 
 /// A small channel, so that wrapping around and running out are common.
 fn geometry() -> Geometry {
@@ -309,6 +311,28 @@ mod tests {
             }
         }
         assert!(honest > 5, "{honest}");
+    }
+
+    #[test]
+    fn a_context_may_be_seen_before_its_call() {
+        let (caller, callee) = End::pair(geometry(), geometry()).unwrap();
+        let (mut liar, mut server) = (Liar::new(caller), Server::new(callee));
+        let mut options = Vec::new();
+        liar.publish(3, 0, 0, [5, 5, 5, 1 << 8 | 1 << 16, 0, 0, 0]);
+        server.take_now(|_| panic!("no call yet")).unwrap();
+        liar.publish(1, 4, 0, [0; CONTENT]);
+        liar.publish(1, 0, 0, [0; CONTENT]);
+        server.take_now(|call| options.push(call.options())).unwrap();
+        let trace = crate::Trace {
+            trace_id: [5, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0],
+            span_id: 5_u64.to_le_bytes(),
+            flags: 0,
+        };
+        assert_eq!(options[0].trace, Some(trace));
+        assert_eq!((options[0].tags.as_bytes(), options[1]), (&[0][..], CallOptions::NONE));
+        liar.publish(3, 0, 0, [0; CONTENT]);
+        liar.publish(1, 0, 0, [0; CONTENT]);
+        assert_eq!(server.take_now(|_| ()).err(), Some(Violation::Context));
     }
 
     #[test]

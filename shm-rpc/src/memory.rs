@@ -72,12 +72,6 @@ impl OwnMemory {
         unsafe { AtomicU64::from_ptr(word(&self.0, offset)) }.store(value, order);
     }
 
-    #[inline(always)]
-    pub(crate) fn swap(&self, offset: usize, value: u64, order: Ordering) -> u64 {
-        // SAFETY: as in `store`.
-        unsafe { AtomicU64::from_ptr(word(&self.0, offset)) }.swap(value, order)
-    }
-
     /// Stores the 32-bit word at `offset`.
     #[inline(always)]
     pub(crate) fn store_half(&self, offset: usize, value: u32, order: Ordering) {

@@ -1,30 +1,30 @@
 //! A message as it lies in a slot: one word that says that it is there and what it is, and seven words of content.
 //!
 //! ```text
-//!  word 0   sequence:32 │ kind:8 │ flags:8 │ length:16     published last, by a swap
+//!  word 0   sequence:32 │ kind:8 │ flags:8 │ length:16     published last
 //!  call     method:32 │ id:32    [deadline:64]  body: 48 bytes, 40 with a deadline
-//!  answer   code:16 │ release place:16 │ id:32                   body: 48 bytes
+//!  answer   code:16 │ release place:16 │ id:32  body: 48 bytes
 //!  context  trace id:128 │ span id:64 │ trace flags:8 │ has trace:8 │ tags length:8 │ 0:8 │ tags: 28 bytes
+//!  closed   position:32
 //! ```
 //! A body is the message itself, or, with the flag [`ARENA`], one word: its offset (low half) and length in the arena.
 
+use zerocopy::IntoBytes;
+
 use crate::control::RELEASE_PLACES;
-use crate::layout::SLOT_WORDS;
-use crate::options::{Tags, Trace};
+use crate::layout::{LINE, SLOT_WORDS};
+use crate::options::{Context, Tags, Trace};
 use crate::{CallOptions, Deadline, Violation};
 
-/// The words of a slot behind the first.
-pub(crate) const CONTENT: usize = SLOT_WORDS - 1;
-/// The words of a body without, and with, a deadline before it.
-pub(crate) const BODY_WORDS: usize = CONTENT - 1;
+/// Where a body begins in its slot without, and with, a deadline before it.
+pub(crate) const BODY_AT: usize = 16;
+pub(crate) const BODY_AFTER_DEADLINE: usize = 24;
 /// The bytes of the largest inline body.
-pub(crate) const BODY: usize = BODY_WORDS * 8;
-/// The bytes of the largest inline body of a call with a deadline.
-pub(crate) const BODY_WITH_DEADLINE: usize = BODY - 8;
+pub(crate) const BODY: usize = LINE - BODY_AT;
 
-const _: () = assert!(BODY == 48 && BODY_WITH_DEADLINE == 40);
+const _: () = assert!(BODY == 48 && LINE - BODY_AFTER_DEADLINE == 40);
 
-/// The word before the method holds a deadline.
+/// A deadline lies before the body.
 pub(crate) const DEADLINE: u8 = 1;
 /// The body lies in the arena.
 pub(crate) const ARENA: u8 = 2;
@@ -49,11 +49,12 @@ pub(crate) enum Kind {
     Fault = 17,
     /// A [`crate::CallError`] as the result of a call; `code` says which.
     Error = 18,
-    /// The callee has closed the caller's ring; `code` is the first position that it will not take.
+    /// The callee has closed the caller's ring, and says at which position.
     Closed = 19,
 }
 
 impl Kind {
+    #[inline]
     const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Call),
@@ -69,88 +70,39 @@ impl Kind {
     }
 }
 
-/// A message to be published: everything but its sequence.
+/// The eight words of a slot, in private memory: to be published, or as they were read and not yet believed.
+///
+/// It stays in one place from the slot to the handler and is looked at there, word by word: moving it about would cost more than
+/// the rest of a call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Message {
-    pub(crate) kind: Kind,
-    pub(crate) flags: u8,
-    pub(crate) length: u16,
-    pub(crate) content: [u64; CONTENT],
-    /// How many words of the content count.
-    pub(crate) words: u8,
-}
+#[repr(C, align(16))]
+pub(crate) struct Slot(pub(crate) [u64; SLOT_WORDS]);
 
-/// A body as it is sent: in the slot, or in a block of the own arena.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum SentBody {
-    Inline { words: [u64; BODY_WORDS], len: u16 },
-    Arena { offset: u32, len: u32 },
-}
-
-/// Where a received body is: copied out of the slot, or in the peer's arena.
+/// Where a body is, once it has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReceivedBody {
-    Inline { words: [u64; BODY_WORDS], len: u16 },
+pub(crate) enum Place {
+    /// In the slot, at this byte.
+    Inline { at: usize, len: usize },
+    /// In the arena.
     Arena { offset: u32, len: u32 },
 }
 
-impl Message {
-    #[inline]
-    fn new(kind: Kind, low: u32, id: u32) -> Self {
-        let mut content = [0; CONTENT];
-        content[0] = u64::from(low) | u64::from(id) << 32;
-        Self { kind, flags: 0, length: 0, content, words: 1 }
-    }
-
-    #[inline]
-    fn with_body(mut self, body: &SentBody) -> Self {
-        let at = usize::from(self.words);
-        match *body {
-            SentBody::Inline { words, len } => {
-                self.length = len;
-                let room = CONTENT - at;
-                self.content[at..].copy_from_slice(&words[..room]);
-                self.words += len.div_ceil(8) as u8;
-            }
-            SentBody::Arena { offset, len } => {
-                self.flags |= ARENA;
-                self.content[at] = u64::from(offset) | u64::from(len) << 32;
-                self.words += 1;
-            }
-        }
-        self
-    }
-
-    /// A request.
-    #[inline]
-    pub(crate) fn call(method: u32, id: u32, options: &CallOptions, body: &SentBody) -> Self {
-        let mut message = Self::new(Kind::Call, method, id);
-        if let Some(deadline) = options.deadline {
-            message.flags |= DEADLINE;
-            message.content[1] = deadline.as_nanos();
-            message.words = 2;
-        }
-        if options.has_context() {
-            message.flags |= CONTEXT;
-        }
-        message.with_body(body)
-    }
-
-    /// A message about the call `id`, with a body: `Reply`, `Fault` or `Error`. `release` is the place where the end of
-    /// its payload's use is to be told, if it has one.
-    #[inline]
-    pub(crate) fn answer(kind: Kind, code: u16, release: u16, id: u32, body: &SentBody) -> Self {
-        Self::new(kind, u32::from(code) | u32::from(release) << 16, id).with_body(body)
-    }
+impl Slot {
+    pub(crate) const EMPTY: Self = Self([0; SLOT_WORDS]);
 
     /// A message of one word: `Cancel`, `End` or `Closed`.
     pub(crate) fn short(kind: Kind, low: u32, id: u32) -> Self {
-        Self::new(kind, low, id)
+        let mut slot = Self::EMPTY;
+        slot.set_head(kind, 0, 0);
+        slot.set_low_and_id(low, id);
+        slot
     }
 
     /// Trace and tags for the call that follows.
     pub(crate) fn context(options: &CallOptions) -> Self {
-        let mut bytes = [0; CONTENT * 8];
+        let mut slot = Self::EMPTY;
+        slot.set_head(Kind::Context, 0, 0);
+        let bytes = &mut slot.0.as_mut_bytes()[8..];
         if let Some(trace) = options.trace {
             bytes[..16].copy_from_slice(&trace.trace_id);
             bytes[16..24].copy_from_slice(&trace.span_id);
@@ -160,137 +112,154 @@ impl Message {
         let tags = options.tags.as_bytes();
         bytes[26] = tags.len() as u8;
         bytes[28..28 + tags.len()].copy_from_slice(tags);
-        let content = std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|b| bytes[i * 8 + b])));
-        Self { kind: Kind::Context, flags: 0, length: 0, content, words: CONTENT as u8 }
+        slot
     }
 
-    /// The first word, with its sequence.
+    /// Everything of the first word but the sequence, which is the ring's.
     #[inline]
-    pub(crate) fn word(&self, sequence: u32) -> u64 {
-        u64::from(sequence)
-            | u64::from(self.kind as u8) << 32
-            | u64::from(self.flags) << 40
-            | u64::from(self.length) << 48
+    pub(crate) fn set_head(&mut self, kind: Kind, flags: u8, length: u16) {
+        self.0[0] = u64::from(kind as u8) << 32 | u64::from(flags) << 40 | u64::from(length) << 48;
     }
-}
 
-/// A message as it was read: private, not yet believed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Raw {
-    pub(crate) word: u64,
-    pub(crate) content: [u64; CONTENT],
-}
+    #[inline]
+    pub(crate) fn set_low_and_id(&mut self, low: u32, id: u32) {
+        self.0[1] = u64::from(low) | u64::from(id) << 32;
+    }
 
-/// A request, checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CallHeader {
-    pub(crate) method: u32,
-    pub(crate) id: u32,
-    pub(crate) deadline: Option<Deadline>,
-    pub(crate) has_context: bool,
-    pub(crate) body: ReceivedBody,
-}
+    #[inline]
+    pub(crate) fn set_deadline(&mut self, deadline: Deadline) {
+        self.0[2] = deadline.as_nanos();
+    }
 
-/// What a callee receives, checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Request {
-    Call(CallHeader),
-    Cancel { id: u32 },
-    Context { trace: Option<Trace>, tags: Tags },
-    End,
-}
+    /// The bytes of a body that begins at `at`, to be filled.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, at: usize) -> &mut [u8] {
+        &mut self.0.as_mut_bytes()[at..]
+    }
 
-/// What a caller receives, checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Response {
-    /// `Reply`, `Fault` or `Error`.
-    Answer {
-        kind: Kind,
-        code: u16,
-        release: u16,
-        id: u32,
-        body: ReceivedBody,
-    },
-    Closed {
-        at: u32,
-    },
-}
+    #[inline]
+    pub(crate) fn bytes(&self, at: usize, len: usize) -> &[u8] {
+        &self.0.as_bytes()[at..at + len]
+    }
 
-impl Raw {
     #[inline]
     fn kind(&self) -> Result<Kind, Violation> {
-        let found = (self.word >> 32) as u8;
+        let found = (self.0[0] >> 32) as u8;
         Kind::from_byte(found).ok_or(Violation::Kind { found })
     }
 
     #[inline]
-    fn flags(&self, allowed: u8) -> Result<u8, Violation> {
-        let found = (self.word >> 40) as u8;
+    fn flags(&self) -> u8 {
+        (self.0[0] >> 40) as u8
+    }
+
+    #[inline]
+    fn only_flags(&self, allowed: u8) -> Result<u8, Violation> {
+        let found = self.flags();
         if found & !allowed == 0 { Ok(found) } else { Err(Violation::Flags { found }) }
     }
 
+    /// Method, code and release place, or position, depending on the kind.
     #[inline]
-    fn low(&self) -> u32 {
-        self.content[0] as u32
+    pub(crate) fn low(&self) -> u32 {
+        self.0[1] as u32
     }
 
     #[inline]
-    fn id(&self) -> u32 {
-        (self.content[0] >> 32) as u32
+    pub(crate) fn id(&self) -> u32 {
+        (self.0[1] >> 32) as u32
     }
 
-    /// The body that begins at content word `at`, checked against the slot and the peer's arena.
+    /// An answer's code.
     #[inline]
-    fn body(&self, at: usize, flags: u8, arena: u32) -> Result<ReceivedBody, Violation> {
-        if flags & ARENA != 0 {
-            let (offset, len) = (self.content[at] as u32, (self.content[at] >> 32) as u32);
-            return match offset.checked_add(len) {
-                Some(end) if end <= arena => Ok(ReceivedBody::Arena { offset, len }),
+    pub(crate) fn code(&self) -> u16 {
+        self.low() as u16
+    }
+
+    /// An answer's place to tell the release of its payload at.
+    #[inline]
+    pub(crate) fn release_place(&self) -> u16 {
+        (self.low() >> 16) as u16
+    }
+
+    #[inline]
+    pub(crate) fn has_context(&self) -> bool {
+        self.flags() & CONTEXT != 0
+    }
+
+    /// A call's deadline.
+    #[inline]
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        (self.flags() & DEADLINE != 0).then(|| Deadline::from_nanos(self.0[2]))
+    }
+
+    /// Where the body of a checked call or answer is.
+    #[inline]
+    pub(crate) fn place(&self) -> Place {
+        let at = if self.flags() & DEADLINE != 0 { BODY_AFTER_DEADLINE } else { BODY_AT };
+        if self.flags() & ARENA != 0 {
+            let word = self.0[at / 8];
+            return Place::Arena { offset: word as u32, len: (word >> 32) as u32 };
+        }
+        Place::Inline { at, len: usize::from((self.0[0] >> 48) as u16) }
+    }
+
+    /// Checks the body against the slot and the peer's arena.
+    #[inline]
+    fn check_body(&self, arena: u32) -> Result<(), Violation> {
+        match self.place() {
+            Place::Inline { at, len } if at + len <= LINE => Ok(()),
+            Place::Inline { at, len } => Err(Violation::InlineLength { found: len as u16, limit: (LINE - at) as u16 }),
+            Place::Arena { offset, len } => match offset.checked_add(len) {
+                Some(end) if end <= arena => Ok(()),
                 _ => Err(Violation::Payload { offset, len, arena }),
-            };
+            },
         }
-        let (found, limit) = ((self.word >> 48) as u16, ((CONTENT - at) * 8) as u16);
-        if found > limit {
-            return Err(Violation::InlineLength { found, limit });
-        }
-        let mut words = [0; BODY_WORDS];
-        words[..CONTENT - at].copy_from_slice(&self.content[at..]);
-        Ok(ReceivedBody::Inline { words, len: found })
     }
 
-    /// Checks it as a message from a caller whose arena has `arena` bytes.
+    /// Checks it as a message from a caller whose arena has `arena` bytes, and says what it is.
     #[inline]
-    pub(crate) fn request(&self, arena: u32) -> Result<Request, Violation> {
+    pub(crate) fn check_request(&self, arena: u32) -> Result<Kind, Violation> {
         match self.kind()? {
             Kind::Call => {
-                let flags = self.flags(DEADLINE | ARENA | CONTEXT)?;
-                let has_deadline = flags & DEADLINE != 0;
-                let at = if has_deadline { 2 } else { 1 };
-                Ok(Request::Call(CallHeader {
-                    method: self.low(),
-                    id: self.id(),
-                    deadline: has_deadline.then(|| Deadline::from_nanos(self.content[1])),
-                    has_context: flags & CONTEXT != 0,
-                    body: self.body(at, flags, arena)?,
-                }))
+                self.only_flags(DEADLINE | ARENA | CONTEXT)?;
+                self.check_body(arena)?;
+                Ok(Kind::Call)
             }
-            Kind::Cancel => self.flags(0).map(|_| Request::Cancel { id: self.id() }),
-            Kind::End => self.flags(0).map(|_| Request::End),
-            Kind::Context => {
-                self.flags(0)?;
-                self.context()
-            }
+            kind @ (Kind::Cancel | Kind::End | Kind::Context) => self.only_flags(0).map(|_| kind),
             kind @ (Kind::Reply | Kind::Fault | Kind::Error | Kind::Closed) => {
                 Err(Violation::Kind { found: kind as u8 })
             }
         }
     }
 
-    fn context(&self) -> Result<Request, Violation> {
-        let mut bytes = [0; CONTENT * 8];
-        for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.content) {
-            *chunk = word.to_le_bytes();
+    /// Checks it as a message from a callee whose arena has `arena` bytes, and says what it is.
+    #[inline]
+    pub(crate) fn check_response(&self, arena: u32) -> Result<Kind, Violation> {
+        match self.kind()? {
+            kind @ (Kind::Reply | Kind::Fault | Kind::Error) => {
+                self.only_flags(ARENA)?;
+                self.check_body(arena)?;
+                let found = self.release_place();
+                if found < RELEASE_PLACES { Ok(kind) } else { Err(Violation::ReleasePlace { found }) }
+            }
+            Kind::Closed => self.only_flags(0).map(|_| Kind::Closed),
+            kind @ (Kind::Call | Kind::Cancel | Kind::Context | Kind::End) => {
+                Err(Violation::Kind { found: kind as u8 })
+            }
         }
+    }
+
+    /// The kind of an answer that was checked.
+    #[inline]
+    pub(crate) fn answer_kind(&self) -> Kind {
+        self.kind().unwrap_or(Kind::Error)
+    }
+
+    /// Trace and tags out of a context message.
+    #[cold]
+    pub(crate) fn read_context(&self) -> Result<Context, Violation> {
+        let bytes = self.bytes(8, LINE - 8);
         let trace = match bytes[25] {
             0 => None,
             1 => Some(Trace {
@@ -302,25 +271,6 @@ impl Raw {
         };
         let tags = bytes[28..].get(..usize::from(bytes[26])).ok_or(Violation::Context)?;
         let tags = Tags::new(tags).map_err(|_| Violation::Context)?;
-        Ok(Request::Context { trace, tags })
-    }
-
-    /// Checks it as a message from a callee whose arena has `arena` bytes.
-    #[inline]
-    pub(crate) fn response(&self, arena: u32) -> Result<Response, Violation> {
-        match self.kind()? {
-            kind @ (Kind::Reply | Kind::Fault | Kind::Error) => {
-                let body = self.body(1, self.flags(ARENA)?, arena)?;
-                let (code, release) = (self.low() as u16, (self.low() >> 16) as u16);
-                if release >= RELEASE_PLACES {
-                    return Err(Violation::ReleasePlace { found: release });
-                }
-                Ok(Response::Answer { kind, code, release, id: self.id(), body })
-            }
-            Kind::Closed => self.flags(0).map(|_| Response::Closed { at: self.low() }),
-            kind @ (Kind::Call | Kind::Cancel | Kind::Context | Kind::End) => {
-                Err(Violation::Kind { found: kind as u8 })
-            }
-        }
+        Ok(Context { trace, tags })
     }
 }

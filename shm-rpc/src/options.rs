@@ -54,6 +54,13 @@ impl std::fmt::Debug for Tags {
     }
 }
 
+/// Trace and tags of a call that has any.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Context {
+    pub(crate) trace: Option<Trace>,
+    pub(crate) tags: Tags,
+}
+
 /// How a call is to be made. Trace and tags cost a second cache line, only when there are any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {
@@ -82,6 +89,7 @@ impl CallOptions {
         self
     }
 
+    #[inline]
     pub(crate) const fn has_context(&self) -> bool {
         self.trace.is_some() || !self.tags.is_empty()
     }

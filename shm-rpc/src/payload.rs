@@ -8,7 +8,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::CallError;
 use crate::arena::{Block, Loan, Outbox};
-use crate::message::{BODY, BODY_WORDS, SentBody};
+use crate::message::{ARENA, Kind, Slot};
 use crate::sync::Arc;
 
 /// How serde values are laid out in a message. Both ends of a channel must use the same.
@@ -34,9 +34,9 @@ pub trait Payload {
 #[derive(Debug)]
 pub struct Writer<'a> {
     outbox: &'a Arc<Outbox>,
-    inline: [u8; BODY],
-    /// What the slot has room for.
-    room: usize,
+    slot: &'a mut Slot,
+    /// Where the body begins in the slot.
+    at: usize,
     len: usize,
     spill: Option<Loan>,
     failed: Option<CallError>,
@@ -47,8 +47,8 @@ const FIRST_SPILL: usize = 1024;
 
 impl<'a> Writer<'a> {
     #[inline]
-    pub(crate) fn new(outbox: &'a Arc<Outbox>, room: usize) -> Self {
-        Self { outbox, inline: [0; BODY], room, len: 0, spill: None, failed: None }
+    pub(crate) fn new(outbox: &'a Arc<Outbox>, slot: &'a mut Slot, at: usize) -> Self {
+        Self { outbox, slot, at, len: 0, spill: None, failed: None }
     }
 
     /// Appends bytes.
@@ -57,8 +57,10 @@ impl<'a> Writer<'a> {
     /// `TooLarge` if the message can never fit into the arena, `Overloaded` if it does not fit now.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), CallError> {
-        if self.spill.is_none() && self.room - self.len >= bytes.len() {
-            self.inline[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        if self.spill.is_none()
+            && let Some(room) = self.slot.bytes_mut(self.at + self.len).get_mut(..bytes.len())
+        {
+            room.copy_from_slice(bytes);
             self.len += bytes.len();
             return Ok(());
         }
@@ -73,7 +75,7 @@ impl<'a> Writer<'a> {
                 // A known length is loaned exactly; one that grows gets room ahead, which is given back at the end.
                 let ahead = if self.len == 0 { len } else { len.max(FIRST_SPILL).min(self.arena_len().max(len)) };
                 let mut loan = Loan::new(self.outbox, ahead)?;
-                loan[..self.len].copy_from_slice(&self.inline[..self.len]);
+                loan[..self.len].copy_from_slice(self.slot.bytes(self.at, self.len));
                 self.spill = Some(loan);
             }
             Some(loan) if loan.len() < len => {
@@ -94,22 +96,24 @@ impl<'a> Writer<'a> {
         self.outbox.geometry.arena() as usize
     }
 
-    /// The message as it is to be published, and the block that holds it.
+    /// Completes the slot, all but method or code and id, and gives the block that holds the body.
     #[inline]
-    pub(crate) fn finish(self) -> (SentBody, Option<Block>) {
-        match self.spill {
-            None => {
-                let words: [u64; BODY_WORDS] =
-                    std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|b| self.inline[i * 8 + b])));
-                (SentBody::Inline { words, len: self.len as u16 }, None)
-            }
-            Some(mut loan) => {
-                loan.truncate(self.len);
-                let (block, len) = loan.into_block();
-                (SentBody::Arena { offset: block.offset, len }, Some(block))
-            }
-        }
+    pub(crate) fn finish(self, kind: Kind, flags: u8) -> Option<Block> {
+        let Some(loan) = self.spill else {
+            self.slot.set_head(kind, flags, self.len as u16);
+            return None;
+        };
+        Some(finish_in_arena(loan, self.len, self.slot, self.at, kind, flags))
     }
+}
+
+#[cold]
+fn finish_in_arena(mut loan: Loan, len: usize, slot: &mut Slot, at: usize, kind: Kind, flags: u8) -> Block {
+    loan.truncate(len);
+    let (block, len) = loan.into_block();
+    slot.set_head(kind, flags | ARENA, 0);
+    slot.0[at / 8] = u64::from(block.offset) | u64::from(len) << 32;
+    block
 }
 
 impl io::Write for Writer<'_> {

@@ -4,22 +4,22 @@
 //!   Sender                                   Receiver
 //!   position (private)                       position (private)
 //!   content: relaxed stores
-//!   word 0:  swap, SeqCst      ── [P] ──▶    word 0: load, Acquire; its sequence must be position + 1
+//!   word 0:  store, Release    ── [P] ──▶    word 0: load, Acquire; its sequence must be position + 1
 //!                                            content: relaxed loads, into private memory
 //! ```
 //!
 //! Position p lies in slot p mod n and is there when the slot's sequence is p + 1; before, it is p + 1 − n. Positions
 //! wrap at 2^32; a slot's old sequence never equals the new one because n is far less.
 //!
-//! The swap is a full barrier: what the sender looks at next (is the reader parked, has it closed?) cannot be older than
-//! the publication. That look belongs to the caller of [`Sender::publish`].
+//! A full fence follows the publication: what the sender looks at next (is the reader parked, has it closed?) cannot be older
+//! than it. That look belongs to the caller of [`Sender::publish`].
 
 use crate::Violation;
-use crate::layout::{SLOT_WORDS, slot_offset};
+use crate::layout::slot_offset;
 use crate::memory::{OwnMemory, PeerMemory};
-use crate::message::{CONTENT, Message, Raw};
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use crate::sync::handshake_fence;
+use crate::message::Slot;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::fence;
 
 /// The writing end of the ring in the own segment.
 #[derive(Debug)]
@@ -70,16 +70,17 @@ impl Sender {
 
     /// Publishes a message in the next slot, which the caller knows to be free, and returns its position.
     #[inline]
-    pub(crate) fn publish(&mut self, own: &OwnMemory, message: &Message) -> u32 {
+    pub(crate) fn publish(&mut self, own: &OwnMemory, slot: &Slot) -> u32 {
         let position = self.position;
         let base = slot_offset(position & (self.slots - 1));
-        for (index, word) in message.content[..usize::from(message.words)].iter().enumerate() {
-            own.store(base + 8 + index * 8, *word, Relaxed);
+        for (index, word) in slot.0.iter().enumerate().skip(1) {
+            own.store(base + index * 8, *word, Relaxed);
         }
-        // [P] Publishes the content above and everything in the arena.
-        own.swap(base, message.word(position.wrapping_add(1)), SeqCst);
-        handshake_fence();
         self.position = position.wrapping_add(1);
+        // [P] Publishes the content above and everything in the arena. A plain store, so that it commits together with the
+        // content: a locked one would lose the line to the polling reader in between, and fetch it a second time.
+        own.store(base, slot.0[0] | u64::from(self.position), Release);
+        fence(SeqCst);
         position
     }
 
@@ -133,10 +134,9 @@ impl Receiver {
         slot_offset(self.position & (self.slots - 1))
     }
 
-    /// Looks at the first word only, after a `fence` of the parker or closer.
-    pub(crate) fn peek_seqcst(&self, peer: &PeerMemory) -> Result<Peek, Violation> {
-        handshake_fence();
-        self.judge(peer.load(self.offset(), SeqCst))
+    /// Looks at the first word only: what the parker does after it has told that it will sleep.
+    pub(crate) fn peek(&self, peer: &PeerMemory) -> Result<Peek, Violation> {
+        self.judge(peer.load(self.offset(), Acquire))
     }
 
     #[inline]
@@ -158,20 +158,17 @@ impl Receiver {
 
     /// Copies the next message into private memory, if it is there, and moves on.
     #[inline]
-    pub(crate) fn take(&mut self, peer: &PeerMemory) -> Result<Option<Raw>, Violation> {
+    pub(crate) fn take(&mut self, peer: &PeerMemory, slot: &mut Slot) -> Result<Peek, Violation> {
         let base = self.offset();
         // [P] Sees the content and the arena as they were published.
         let word = peer.load(base, Acquire);
         if self.judge(word)? == Peek::Empty {
-            return Ok(None);
+            return Ok(Peek::Empty);
         }
-        let mut content = [0; CONTENT];
-        for (index, target) in content.iter_mut().enumerate() {
-            *target = peer.load(base + 8 + index * 8, Relaxed);
-        }
+        slot.0 = peer.block(base);
+        // The word that was judged, not what a liar has made of it since.
+        slot.0[0] = word;
         self.position = self.position.wrapping_add(1);
-        Ok(Some(Raw { word, content }))
+        Ok(Peek::There)
     }
 }
-
-const _: () = assert!(CONTENT + 1 == SLOT_WORDS);

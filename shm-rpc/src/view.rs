@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use zerocopy::FromBytes;
 
 use crate::layout::arena_offset;
+use crate::mapped::PeerSegment;
 use crate::memory::PeerMemory;
-use crate::message::{BODY, BODY_WORDS, ReceivedBody};
+use crate::message::{Place, Slot};
 
 /// How deep a serde value may be nested.
 const MAX_DEPTH: usize = 128;
@@ -16,10 +17,12 @@ const MAX_DEPTH: usize = 128;
 /// A received message, to be read by copying. It lies where the sender wrote it, and a sender that lies can change it at
 /// any time: whoever reads a part twice may see two different things.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    peer: &'a PeerMemory,
-    slots: u32,
-    body: &'a ReceivedBody,
+pub struct View<'a>(Content<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Content<'a> {
+    Private(&'a [u8]),
+    Peer { memory: &'a PeerMemory, at: usize, len: usize },
 }
 
 /// Why a message is not what was expected. The sender is to blame.
@@ -36,24 +39,28 @@ pub enum DecodeError {
     /// Not the encoding of the expected type.
     #[error("not the expected type: {0}")]
     Encoding(String),
-    /// The bit pattern is no value of the type.
-    #[error("bytes that are no value of the expected type")]
-    Pattern,
 }
 
 impl<'a> View<'a> {
+    /// The body of a slot that was checked.
     #[inline]
-    pub(crate) const fn new(peer: &'a PeerMemory, slots: u32, body: &'a ReceivedBody) -> Self {
-        Self { peer, slots, body }
+    pub(crate) fn new(peer: &'a PeerSegment, slot: &'a Slot) -> Self {
+        Self(match slot.place() {
+            Place::Inline { at, len } => Content::Private(slot.bytes(at, len)),
+            Place::Arena { offset, len } => {
+                let at = arena_offset(peer.geometry.slots()) + offset as usize;
+                Content::Peer { memory: &peer.memory, at, len: len as usize }
+            }
+        })
     }
 
     /// Its length in bytes.
     #[must_use]
     #[inline]
     pub const fn len(&self) -> usize {
-        match *self.body {
-            ReceivedBody::Inline { len, .. } => len as usize,
-            ReceivedBody::Arena { len, .. } => len as usize,
+        match self.0 {
+            Content::Private(bytes) => bytes.len(),
+            Content::Peer { len, .. } => len,
         }
     }
 
@@ -64,19 +71,15 @@ impl<'a> View<'a> {
     }
 
     /// Copies the bytes from `offset` on into `target` and returns how many there were.
-    #[inline]
     pub fn copy_to(&self, offset: usize, target: &mut [u8]) -> usize {
         let count = self.len().saturating_sub(offset).min(target.len());
+        if count == 0 {
+            return 0;
+        }
         let target = &mut target[..count];
-        match self.body {
-            ReceivedBody::Inline { words, .. } => {
-                if count > 0 {
-                    target.copy_from_slice(&inline_bytes(words)[offset..offset + count]);
-                }
-            }
-            ReceivedBody::Arena { offset: base, .. } => {
-                self.peer.copy_to(arena_offset(self.slots) + *base as usize + offset, target);
-            }
+        match self.0 {
+            Content::Private(bytes) => target.copy_from_slice(&bytes[offset..offset + count]),
+            Content::Peer { memory, at, .. } => memory.copy_to(at + offset, target),
         }
         count
     }
@@ -84,14 +87,14 @@ impl<'a> View<'a> {
     /// A private copy of the whole message.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        match self.body {
-            ReceivedBody::Inline { words, .. } => bytes.extend_from_slice(&inline_bytes(words)[..self.len()]),
-            ReceivedBody::Arena { offset, len } => {
-                self.peer.append_to(arena_offset(self.slots) + *offset as usize, *len as usize, &mut bytes);
+        match self.0 {
+            Content::Private(bytes) => bytes.to_vec(),
+            Content::Peer { memory, at, len } => {
+                let mut bytes = Vec::new();
+                memory.append_to(at, len, &mut bytes);
+                bytes
             }
         }
-        bytes
     }
 
     /// Reads the whole message once, in place, 64 bytes at a time as little-endian words, the last block filled up with zeros. The
@@ -99,17 +102,13 @@ impl<'a> View<'a> {
     #[inline]
     pub fn fold<A>(&self, start: A, mut step: impl FnMut(A, [u64; 8]) -> A) -> A {
         let mut state = start;
-        let whole = match self.body {
-            ReceivedBody::Inline { .. } => 0,
-            ReceivedBody::Arena { offset, len } => {
-                let base = arena_offset(self.slots) + *offset as usize;
-                let whole = *len as usize / 64 * 64;
-                for at in (0..whole).step_by(64) {
-                    state = step(state, self.peer.block(base + at));
-                }
-                whole
+        let mut whole = 0;
+        if let Content::Peer { memory, at, len } = self.0 {
+            whole = len / 64 * 64;
+            for offset in (0..whole).step_by(64) {
+                state = step(state, memory.block(at + offset));
             }
-        };
+        }
         let mut rest = [0; 64];
         if self.copy_to(whole, &mut rest) == 0 {
             return state;
@@ -123,12 +122,9 @@ impl<'a> View<'a> {
     /// What the kernel answers.
     pub fn write_to(&self, offset: usize, fd: impl AsFd) -> io::Result<usize> {
         let offset = offset.min(self.len());
-        match self.body {
-            ReceivedBody::Inline { words, .. } => Ok(nix::unistd::write(fd, &inline_bytes(words)[offset..self.len()])?),
-            ReceivedBody::Arena { offset: base, .. } => {
-                let start = arena_offset(self.slots) + *base as usize + offset;
-                self.peer.write_to(start, self.len() - offset, fd)
-            }
+        match self.0 {
+            Content::Private(bytes) => Ok(nix::unistd::write(fd, &bytes[offset..])?),
+            Content::Peer { memory, at, len } => memory.write_to(at + offset, len - offset, fd),
         }
     }
 
@@ -138,16 +134,12 @@ impl<'a> View<'a> {
     /// [`DecodeError::Length`] if it is not exactly as long as the type.
     #[inline]
     pub fn pod<T: FromBytes>(&self) -> Result<T, DecodeError> {
-        let wrong_length = DecodeError::Length { found: self.len(), expected: size_of::<T>() };
-        if self.len() != size_of::<T>() {
-            return Err(wrong_length);
-        }
-        match self.body {
-            ReceivedBody::Inline { words, .. } => {
-                T::read_from_bytes(&inline_bytes(words)[..self.len()]).map_err(|_| wrong_length)
-            }
-            ReceivedBody::Arena { .. } => T::read_from_bytes(&self.to_vec()).map_err(|_| wrong_length),
-        }
+        let value = match self.0 {
+            Content::Private(bytes) => T::read_from_bytes(bytes).ok(),
+            Content::Peer { len, .. } if len != size_of::<T>() => None,
+            Content::Peer { .. } => T::read_from_bytes(&self.to_vec()).ok(),
+        };
+        value.ok_or(DecodeError::Length { found: self.len(), expected: size_of::<T>() })
     }
 
     /// The message as a serde value, in whichever of the two encodings it has (both decode from either). It is copied once, and
@@ -157,17 +149,11 @@ impl<'a> View<'a> {
     /// [`DecodeError::Encoding`] if it is no encoding of `T`.
     #[inline]
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        match self.body {
-            ReceivedBody::Inline { words, .. } => from_slice(&inline_bytes(words)[..self.len()]),
-            ReceivedBody::Arena { .. } => from_slice(&self.to_vec()),
+        match self.0 {
+            Content::Private(bytes) => from_slice(bytes),
+            Content::Peer { .. } => from_slice(&self.to_vec()),
         }
     }
-}
-
-/// The bytes of an inline body.
-#[inline]
-fn inline_bytes(words: &[u64; BODY_WORDS]) -> [u8; BODY] {
-    std::array::from_fn(|i| (words[i / 8] >> (8 * (i % 8))) as u8)
 }
 
 #[inline]

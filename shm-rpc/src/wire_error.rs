@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::message::ReceivedBody;
 use crate::view::View;
 use crate::{CallError, Violation};
 
@@ -54,16 +53,13 @@ pub(crate) fn encode(error: &CallError) -> (u16, Detail<'_>) {
 }
 
 /// Reads an error answer. The outer error: it is none.
-pub(crate) fn decode(code: u16, body: &ReceivedBody, view: View<'_>) -> Result<CallError, Violation> {
+pub(crate) fn decode(code: u16, view: View<'_>) -> Result<CallError, Violation> {
     let text = || {
         let mut bytes = vec![0; view.len().min(MAX_TEXT)];
         view.copy_to(0, &mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     };
-    let numbers = || match body {
-        ReceivedBody::Inline { words, len: 16 } => Ok((words[0], words[1])),
-        ReceivedBody::Inline { .. } | ReceivedBody::Arena { .. } => Err(Violation::ErrorReply { code }),
-    };
+    let numbers = || view.pod::<[u64; 2]>().map_err(|_| Violation::ErrorReply { code });
     let started = code & STARTED != 0;
     match code & !STARTED {
         DEADLINE => return Ok(CallError::Deadline { started }),
@@ -73,14 +69,14 @@ pub(crate) fn decode(code: u16, body: &ReceivedBody, view: View<'_>) -> Result<C
     }
     Ok(match code {
         INVALID => CallError::Invalid(text()),
-        TOO_LARGE => numbers().map(|(len, limit)| CallError::TooLarge { len, limit })?,
+        TOO_LARGE => numbers().map(|[len, limit]| CallError::TooLarge { len, limit })?,
         NO_SERVICE => CallError::NoService,
         DENIED => CallError::Denied,
         NOT_STARTED => CallError::NotStarted,
         DRAINING => CallError::Draining,
         MAYBE_EXECUTED => CallError::MaybeExecuted,
         OVERLOADED => {
-            let (nanos, _) = numbers()?;
+            let [nanos, _] = numbers()?;
             CallError::Overloaded { retry_after: Duration::from_nanos(nanos) }
         }
         INTERNAL => CallError::Internal(text()),

@@ -12,7 +12,7 @@ use std::thread::Thread;
 
 use crate::arena::Block;
 use crate::control::{self, Parked, Wake, Woken};
-use crate::message::{Kind, Message, ReceivedBody, Response, SentBody};
+use crate::message::{Kind, Place, Slot};
 use crate::port::Port;
 use crate::ring::{Peek, Receiver, Sender};
 use crate::{CallError, CallOptions, RETRY_AFTER, Violation};
@@ -43,15 +43,12 @@ impl Waiter {
     }
 }
 
-/// An answer as it was taken from the ring: its payload, if it has one, has not been released yet.
+/// An answer as it was taken from the ring: checked, its payload, if it has one, not released yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
-    pub(crate) kind: Kind,
-    pub(crate) code: u16,
-    pub(crate) body: ReceivedBody,
-    /// Its position in the callee's ring, and the place where the end of its payload's use is told.
+    pub(crate) slot: Slot,
+    /// Its position in the callee's ring.
     pub(crate) position: u32,
-    pub(crate) release: u16,
 }
 
 #[derive(Debug)]
@@ -180,7 +177,7 @@ impl Calls {
         port: &Port,
         method: u32,
         options: &CallOptions,
-        body: &SentBody,
+        slot: &mut Slot,
         block: &mut Option<Block>,
     ) -> Result<(Ticket, Wake), CallError> {
         if let Some(shut) = &self.shut {
@@ -193,9 +190,10 @@ impl Calls {
         let ticket = Ticket(u32::from(index) | u32::from(entry.generation) << 16);
         let memory = &port.outbox.memory;
         if needed == 2 {
-            self.sender.publish(memory, &Message::context(options));
+            self.sender.publish(memory, &Slot::context(options));
         }
-        let position = self.sender.publish(memory, &Message::call(method, ticket.0, options, body));
+        slot.set_low_and_id(method, ticket.0);
+        let position = self.sender.publish(memory, slot);
         entry.progress = Progress::Waiting { position, block: block.take(), waiter: None };
         self.outstanding += 1;
         Ok((ticket, self.look_up(port)))
@@ -241,20 +239,22 @@ impl Calls {
 
     #[inline]
     fn drain_ring(&mut self, port: &Port) -> Result<(), Violation> {
+        let mut answer = Answer { slot: Slot::EMPTY, position: 0 };
         loop {
-            let position = self.receiver.position();
-            let Some(raw) = self.receiver.take(&port.peer.memory)? else { return Ok(()) };
-            match raw.response(port.peer.geometry.arena())? {
-                Response::Answer { kind, code, release, id, body } => {
-                    self.answered(port, id, Answer { kind, code, body, position, release })?;
-                }
-                Response::Closed { at } => self.closed(port, at)?,
+            answer.position = self.receiver.position();
+            if self.receiver.take(&port.peer.memory, &mut answer.slot)? == Peek::Empty {
+                return Ok(());
+            }
+            match answer.slot.check_response(port.peer.geometry.arena())? {
+                Kind::Closed => self.closed(port, answer.slot.low())?,
+                _ => self.answered(port, &answer)?,
             }
         }
     }
 
     #[inline]
-    fn answered(&mut self, port: &Port, id: u32, answer: Answer) -> Result<(), Violation> {
+    fn answered(&mut self, port: &Port, answer: &Answer) -> Result<(), Violation> {
+        let id = answer.slot.id();
         let unknown = Violation::UnknownCall { id };
         let ticket = Ticket(id);
         let entry = self.entries.get_mut(ticket.index()).ok_or(unknown)?;
@@ -269,13 +269,13 @@ impl Calls {
                     self.due.push(waiter);
                 }
                 let block = block.take();
-                entry.progress = Progress::Done(Ok(answer));
+                entry.progress = Progress::Done(Ok(*answer));
                 block
             }
             Progress::Abandoned { position, block } => {
                 self.sender.note_taken(position.wrapping_add(1));
                 let block = block.take();
-                release(port, &answer);
+                release(port, answer);
                 self.vacate(ticket.index());
                 block
             }
@@ -459,7 +459,7 @@ impl Calls {
                 if self.shut.as_ref().is_some_and(Shut::is_final) || self.sender.free() == 0 {
                     return (Some(started), Wake::NOBODY);
                 }
-                self.sender.publish(&port.outbox.memory, &Message::short(Kind::Cancel, 0, ticket.0));
+                self.sender.publish(&port.outbox.memory, &Slot::short(Kind::Cancel, 0, ticket.0));
                 (Some(started), self.look_up(port))
             }
         }
@@ -477,14 +477,14 @@ impl Calls {
         if !room {
             return Wake::NOBODY;
         }
-        self.sender.publish(&port.outbox.memory, &Message::short(Kind::End, 0, 0));
+        self.sender.publish(&port.outbox.memory, &Slot::short(Kind::End, 0, 0));
         self.look_up(port)
     }
 
     /// Arms a kind of sleep. False: an answer has come meanwhile, and nothing is armed.
     pub(crate) fn arm(&mut self, port: &Port, bit: u64) -> bool {
         self.parked.set(&port.outbox.memory, bit, self.receiver.position());
-        match self.receiver.peek_seqcst(&port.peer.memory) {
+        match self.receiver.peek(&port.peer.memory) {
             Ok(Peek::Empty) => true,
             Ok(Peek::There) => {
                 self.parked.clear(&port.outbox.memory, bit);
@@ -522,7 +522,7 @@ const fn is_before(position: u32, mark: u32) -> bool {
 
 /// Tells the callee that an answer's payload is not read any more.
 pub(crate) fn release(port: &Port, answer: &Answer) {
-    if let ReceivedBody::Arena { .. } = answer.body {
-        control::store_released(&port.outbox.memory, answer.release, answer.position);
+    if let Place::Arena { .. } = answer.slot.place() {
+        control::store_released(&port.outbox.memory, answer.slot.release_place(), answer.position);
     }
 }

@@ -12,7 +12,7 @@ mod reply;
 mod waiting;
 
 use crate::control::SOCKET;
-use crate::message::{BODY, BODY_WITH_DEADLINE};
+use crate::message::{BODY_AFTER_DEADLINE, BODY_AT, CONTEXT, DEADLINE, Kind, Slot};
 use crate::payload::Writer;
 use crate::port::Port;
 use crate::release::{Held, Released};
@@ -62,12 +62,22 @@ impl Shared {
     /// Encodes and publishes a request.
     #[inline]
     fn send(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Sent, CallError> {
-        let room = if options.deadline.is_some() { BODY_WITH_DEADLINE } else { BODY };
-        let mut writer = Writer::new(&self.port.outbox, room);
+        let mut slot = Slot::EMPTY;
+        let (at, mut flags) = match options.deadline {
+            None => (BODY_AT, 0),
+            Some(deadline) => {
+                slot.set_deadline(deadline);
+                (BODY_AFTER_DEADLINE, DEADLINE)
+            }
+        };
+        if options.has_context() {
+            flags |= CONTEXT;
+        }
+        let mut writer = Writer::new(&self.port.outbox, &mut slot, at);
         payload.write(&mut writer)?;
-        let (body, mut block) = writer.finish();
+        let mut block = writer.finish(Kind::Call, flags);
         let mut calls = self.lock();
-        let sent = calls.start(&self.port, method, options, &body, &mut block).map(|(ticket, wake)| {
+        let sent = calls.start(&self.port, method, options, &mut slot, &mut block).map(|(ticket, wake)| {
             let (next_answer, ..) = calls.next();
             (Sent { ticket, next_answer }, wake)
         });

@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 
 use super::Shared;
 use super::calls::{Answer, release};
-use crate::message::{Kind, ReceivedBody};
+use crate::message::Kind;
 use crate::sync::Arc;
 use crate::{CallError, DecodeError, View, wire_error};
 
@@ -22,25 +22,29 @@ impl Reply {
     #[inline]
     pub(super) fn new(shared: &Arc<Shared>, answer: Answer) -> Result<Self, CallError> {
         let reply = Self { shared: Arc::clone(shared), answer };
-        if reply.answer.kind != Kind::Error {
+        if reply.answer.slot.answer_kind() != Kind::Error {
             return Ok(reply);
         }
-        wire_error::decode(answer.code, &reply.answer.body, reply.view())
-            .map_or_else(|violation| Err(shared.accuse(violation)), Err)
+        Err(reply.into_error())
+    }
+
+    #[cold]
+    fn into_error(self) -> CallError {
+        let error = wire_error::decode(self.answer.slot.code(), self.view());
+        error.unwrap_or_else(|violation| self.shared.accuse(violation))
     }
 
     /// The message.
     #[must_use]
     #[inline]
     pub fn view(&self) -> View<'_> {
-        let peer = &self.shared.port.peer;
-        View::new(&peer.memory, peer.geometry.slots(), &self.answer.body)
+        View::new(&self.shared.port.peer, &self.answer.slot)
     }
 
     /// Whether it is the method's own typed error.
     #[must_use]
     pub fn is_fault(&self) -> bool {
-        self.answer.kind == Kind::Fault
+        self.answer.slot.answer_kind() == Kind::Fault
     }
 
     /// The result as a serde value, or the method's own typed error as one.
@@ -76,8 +80,6 @@ fn blame_callee(error: DecodeError) -> CallError {
 impl Drop for Reply {
     #[inline]
     fn drop(&mut self) {
-        if let ReceivedBody::Arena { .. } = self.answer.body {
-            release(&self.shared.port, &self.answer);
-        }
+        release(&self.shared.port, &self.answer);
     }
 }

@@ -4,8 +4,9 @@ use serde::de::DeserializeOwned;
 use zerocopy::FromBytes;
 
 use super::Shared;
-use crate::message::{CallHeader, Kind};
-use crate::options::{Tags, Trace};
+use super::intake::Intake;
+use crate::message::{Kind, Slot};
+use crate::options::Context;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Release};
 use crate::sync::{Arc, lock};
@@ -16,19 +17,24 @@ use crate::{CallError, CallOptions, Deadline, DecodeError, Loan, Payload, View};
 #[derive(Debug)]
 #[must_use = "dropping it answers with an error"]
 pub struct Call<'a> {
-    owner: Owner<'a>,
-    header: CallHeader,
-    trace: Option<Trace>,
-    tags: Tags,
-    interest: Option<Arc<Interest>>,
+    hold: Hold<'a>,
     is_answered: bool,
 }
 
-/// A call that is answered in the server's own loop needs no share of its own in the server.
+/// A call that is answered in the server's own loop is read where the loop has put it, and needs no share in the server.
 #[derive(Debug)]
-enum Owner<'a> {
-    Borrowed(&'a Arc<Shared>),
-    Shared(Arc<Shared>),
+enum Hold<'a> {
+    Here { shared: &'a Arc<Shared>, intake: &'a Intake },
+    Away(Box<Away>),
+}
+
+/// A call that has left the server's loop.
+#[derive(Debug)]
+struct Away {
+    shared: Arc<Shared>,
+    slot: Slot,
+    context: Option<Box<Context>>,
+    interest: Arc<Interest>,
 }
 
 /// Whether the caller still waits for a call that has left the server's loop.
@@ -53,43 +59,58 @@ impl Interest {
 
 impl<'a> Call<'a> {
     #[inline]
-    pub(super) fn new(shared: &'a Arc<Shared>, header: CallHeader, (trace, tags): (Option<Trace>, Tags)) -> Self {
-        Self { owner: Owner::Borrowed(shared), header, trace, tags, interest: None, is_answered: false }
+    pub(super) fn new(shared: &'a Arc<Shared>, intake: &'a Intake) -> Self {
+        Self { hold: Hold::Here { shared, intake }, is_answered: false }
     }
 
     #[inline]
     fn shared(&self) -> &Arc<Shared> {
-        match &self.owner {
-            Owner::Borrowed(shared) => shared,
-            Owner::Shared(shared) => shared,
+        match &self.hold {
+            Hold::Here { shared, .. } => shared,
+            Hold::Away(away) => &away.shared,
+        }
+    }
+
+    #[inline]
+    fn slot(&self) -> &Slot {
+        match &self.hold {
+            Hold::Here { intake, .. } => &intake.slot,
+            Hold::Away(away) => &away.slot,
+        }
+    }
+
+    fn context(&self) -> Option<&Context> {
+        match &self.hold {
+            Hold::Here { intake, .. } => intake.context.as_deref(),
+            Hold::Away(away) => away.context.as_deref(),
         }
     }
 
     /// Which method.
     #[must_use]
     #[inline]
-    pub const fn method(&self) -> u32 {
-        self.header.method
+    pub fn method(&self) -> u32 {
+        self.slot().low()
     }
 
     /// When its caller stops waiting.
     #[must_use]
-    pub const fn deadline(&self) -> Option<Deadline> {
-        self.header.deadline
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.slot().deadline()
     }
 
     /// Deadline, trace and tags, to be given to the calls that are made on its behalf.
     #[must_use]
-    pub const fn options(&self) -> CallOptions {
-        CallOptions { deadline: self.header.deadline, trace: self.trace, tags: self.tags }
+    pub fn options(&self) -> CallOptions {
+        let context = self.context().copied().unwrap_or_default();
+        CallOptions { deadline: self.deadline(), trace: context.trace, tags: context.tags }
     }
 
     /// The message, where the caller wrote it.
     #[must_use]
     #[inline]
     pub fn view(&self) -> View<'_> {
-        let peer = &self.shared().port.peer;
-        View::new(&peer.memory, peer.geometry.slots(), &self.header.body)
+        View::new(&self.shared().port.peer, self.slot())
     }
 
     /// The message as a serde value.
@@ -113,7 +134,7 @@ impl<'a> Call<'a> {
     /// Whether the caller has lost interest. Only a [detached](Call::detach) call finds out; the others keep the ring from being read.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.interest.as_ref().is_some_and(|it| it.is_lost())
+        matches!(&self.hold, Hold::Away(away) if away.interest.is_lost())
     }
 
     /// A block of `len` bytes of the own arena, to be filled in place and sent as the answer.
@@ -129,44 +150,48 @@ impl<'a> Call<'a> {
     #[inline]
     pub fn reply(mut self, payload: impl Payload) {
         self.is_answered = true;
-        self.shared().answer(Kind::Reply, self.header.id, payload);
+        self.shared().answer(Kind::Reply, self.slot().id(), payload);
     }
 
     /// Answers with the method's own typed error.
     pub fn fault(mut self, payload: impl Payload) {
         self.is_answered = true;
-        self.shared().answer(Kind::Fault, self.header.id, payload);
+        self.shared().answer(Kind::Fault, self.slot().id(), payload);
     }
 
     /// Answers with an error.
     pub fn fail(mut self, error: &CallError) {
         self.is_answered = true;
-        self.shared().fail(self.header.id, error);
+        self.shared().fail(self.slot().id(), error);
     }
 
     /// Makes it independent of the server's loop, so that another thread or task can answer it while the loop goes on, and so
     /// that it can be cancelled.
     pub fn detach(mut self) -> Call<'static> {
-        let shared = Arc::clone(self.shared());
-        let interest = self.interest.take().unwrap_or_else(|| {
-            let interest = Arc::new(Interest::default());
-            lock(&shared.replies).watch(self.header.id, &interest);
-            interest
-        });
         self.is_answered = true;
-        Call {
-            owner: Owner::Shared(shared),
-            header: self.header,
-            trace: self.trace,
-            tags: self.tags,
-            interest: Some(interest),
-            is_answered: false,
-        }
+        let away = match &self.hold {
+            Hold::Away(away) => Box::new(Away {
+                shared: Arc::clone(&away.shared),
+                slot: away.slot,
+                context: away.context.clone(),
+                interest: Arc::clone(&away.interest),
+            }),
+            Hold::Here { shared, intake } => {
+                let interest = Arc::new(Interest::default());
+                lock(&shared.replies).watch(intake.slot.id(), &interest);
+                let context = intake.context.clone();
+                Box::new(Away { shared: Arc::clone(shared), slot: intake.slot, context, interest })
+            }
+        };
+        Call { hold: Hold::Away(away), is_answered: false }
     }
 
     #[cfg(feature = "tokio")]
     pub(super) fn interest(&self) -> Option<Arc<Interest>> {
-        self.interest.clone()
+        match &self.hold {
+            Hold::Here { .. } => None,
+            Hold::Away(away) => Some(Arc::clone(&away.interest)),
+        }
     }
 }
 
@@ -186,6 +211,6 @@ impl Drop for Call<'_> {
         } else {
             CallError::Internal("the handler dropped the call without an answer".into())
         };
-        self.shared().fail(self.header.id, &error);
+        self.shared().fail(self.slot().id(), &error);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::Shared;
 use crate::control::{self, Parked};
-use crate::message::{CallHeader, Request};
-use crate::options::{Tags, Trace};
+use crate::message::{Kind, Slot};
+use crate::options::Context;
 use crate::port::Port;
 use crate::ring::{Peek, Receiver};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -15,8 +15,10 @@ use crate::{CallError, Violation};
 pub(super) struct Intake {
     receiver: Receiver,
     pub(super) parked: Parked,
-    /// Trace and tags of the call that must come next.
-    context: Option<(Option<Trace>, Tags)>,
+    /// The message that was taken last: where a call's handler reads it.
+    pub(super) slot: Slot,
+    /// Trace and tags of the call that was taken last, or must come next.
+    pub(super) context: Option<Box<Context>>,
     phase: Phase,
     /// How many calls an honest caller has under way at most.
     credits: u32,
@@ -38,8 +40,8 @@ enum Phase {
 /// What the ring had.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A call to be executed.
-    Call(CallHeader, (Option<Trace>, Tags)),
+    /// A call to be executed, in [`Intake::slot`].
+    Call,
     /// Nothing now.
     Empty,
     /// Nothing any more: the ring is closed, by either side.
@@ -52,6 +54,7 @@ impl Intake {
         Self {
             receiver: Receiver::new(caller),
             parked: Parked::default(),
+            slot: Slot::EMPTY,
             context: None,
             phase: Phase::Open,
             credits: caller.min(callee - 1),
@@ -66,6 +69,14 @@ impl Intake {
     /// The slot that the next request will be in, and its sequence until then.
     pub(super) const fn next_slot(&self) -> (usize, u32) {
         (self.receiver.offset(), self.receiver.previous())
+    }
+
+    /// The call that was taken last has been handed out: what came with it does not belong to the next one.
+    #[inline]
+    pub(super) fn forget_context(&mut self) {
+        if self.context.is_some() {
+            self.context = None;
+        }
     }
 
     /// The next call. Everything else on the ring is dealt with here.
@@ -85,18 +96,20 @@ impl Intake {
                 Phase::Closing { left } => self.phase = Phase::Closing { left: left - 1 },
                 Phase::Closed | Phase::CallerDone => return Ok(Next::Over),
             }
-            let Some(raw) = self.receiver.take(&shared.port.peer.memory)? else {
+            if self.receiver.take(&shared.port.peer.memory, &mut self.slot)? == Peek::Empty {
                 if let Phase::Closing { .. } = self.phase {
                     self.finish_close(shared);
                     return Ok(Next::Over);
                 }
                 return Ok(Next::Empty);
-            };
+            }
             // Before anything is executed: after our death the caller knows by this what was never started.
             control::store_taken_through(&shared.port.outbox.memory, self.receiver.position());
-            if let Some(header) = self.admit(shared, raw.request(shared.port.peer.geometry.arena())?)? {
-                let context = self.context.take().unwrap_or_default();
-                return Ok(Next::Call(header, context));
+            let kind = self.slot.check_request(shared.port.peer.geometry.arena())?;
+            if kind != Kind::Call {
+                self.note(shared, kind)?;
+            } else if self.admit(shared)? {
+                return Ok(Next::Call);
             }
         }
     }
@@ -108,54 +121,56 @@ impl Intake {
         self.phase = Phase::Closed;
     }
 
+    /// Whether the call that was taken is to be executed.
     #[inline]
-    fn admit(&mut self, shared: &Shared, request: Request) -> Result<Option<CallHeader>, Violation> {
-        match request {
-            Request::Call(header) => {
-                if header.has_context != self.context.is_some() {
-                    return Err(Violation::Context);
-                }
-                let taken = shared.taken.load(Relaxed) + 1;
-                shared.taken.store(taken, Relaxed);
-                if taken.saturating_sub(shared.answered.load(Acquire)) > u64::from(self.credits) {
-                    return Err(Violation::TooMany { limit: self.credits });
-                }
-                if header.deadline.is_some_and(crate::Deadline::has_passed) {
-                    self.context = None;
-                    shared.fail(header.id, &CallError::Deadline { started: false });
-                    return Ok(None);
-                }
-                Ok(Some(header))
-            }
-            Request::Context { trace, tags } if self.context.is_none() => {
-                self.context = Some((trace, tags));
-                Ok(None)
-            }
-            Request::Context { .. } => Err(Violation::Context),
-            Request::Cancel { .. } | Request::End if self.context.is_some() => Err(Violation::Context),
-            Request::Cancel { id } => {
-                if let Some(interest) = lock(&shared.replies).cancel(id) {
+    fn admit(&mut self, shared: &Shared) -> Result<bool, Violation> {
+        if self.slot.has_context() != self.context.is_some() {
+            return Err(Violation::Context);
+        }
+        let taken = shared.taken.load(Relaxed) + 1;
+        shared.taken.store(taken, Relaxed);
+        if taken.saturating_sub(shared.answered.load(Acquire)) > u64::from(self.credits) {
+            return Err(Violation::TooMany { limit: self.credits });
+        }
+        if self.slot.deadline().is_some_and(crate::Deadline::has_surely_passed) {
+            self.context = None;
+            shared.fail(self.slot.id(), &CallError::Deadline { started: false });
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Deals with a message that is no call.
+    #[cold]
+    fn note(&mut self, shared: &Shared, kind: Kind) -> Result<(), Violation> {
+        if self.context.is_some() {
+            return Err(Violation::Context);
+        }
+        match kind {
+            Kind::Context => self.context = Some(Box::new(self.slot.read_context()?)),
+            Kind::Cancel => {
+                if let Some(interest) = lock(&shared.replies).cancel(self.slot.id()) {
                     interest.lose();
                 }
-                Ok(None)
             }
-            Request::End => {
-                self.phase = Phase::CallerDone;
-                Ok(None)
+            Kind::End => self.phase = Phase::CallerDone,
+            Kind::Call | Kind::Reply | Kind::Fault | Kind::Error | Kind::Closed => {
+                return Err(Violation::Kind { found: kind as u8 });
             }
         }
+        Ok(())
     }
 
     /// Whether nothing has come since a sleep was armed.
     #[cfg(feature = "tokio")]
     pub(super) fn is_empty(&self, shared: &Shared) -> Result<bool, Violation> {
-        Ok(self.receiver.peek_seqcst(&shared.port.peer.memory)? == Peek::Empty)
+        Ok(self.receiver.peek(&shared.port.peer.memory)? == Peek::Empty)
     }
 
     /// Arms a kind of sleep. False: a request has come meanwhile, and nothing is armed.
     pub(super) fn arm(&mut self, shared: &Shared, bit: u64) -> Result<bool, Violation> {
         self.parked.set(&shared.port.outbox.memory, bit, self.receiver.position());
-        let peek = self.receiver.peek_seqcst(&shared.port.peer.memory);
+        let peek = self.receiver.peek(&shared.port.peer.memory);
         if peek == Ok(Peek::Empty) {
             return Ok(true);
         }

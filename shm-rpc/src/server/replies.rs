@@ -6,7 +6,7 @@ use super::Shared;
 use super::call::Interest;
 use crate::arena::Block;
 use crate::control::{self, RELEASE_PLACES, Wake, Woken};
-use crate::message::{BODY, Kind, Message, SentBody};
+use crate::message::{BODY, BODY_AT, Kind, Slot};
 use crate::payload::Writer;
 use crate::port::Port;
 use crate::ring::Sender;
@@ -66,10 +66,10 @@ impl Replies {
     /// Publishes a message to the caller. There is always a slot for it: the caller has no more calls under way than the ring
     /// has slots less one. A caller that breaks this rule loses answers of its own.
     #[inline]
-    fn publish(&mut self, port: &Port, message: &Message) -> (u32, Wake) {
+    fn publish(&mut self, port: &Port, slot: &Slot) -> (u32, Wake) {
         let position = self.sender.position();
         self.sender.note_taken(position);
-        self.sender.publish(&port.outbox.memory, message);
+        self.sender.publish(&port.outbox.memory, slot);
         (position, self.woken.look(&port.peer.memory, &self.sender))
     }
 
@@ -87,11 +87,12 @@ impl Shared {
     #[inline]
     pub(super) fn answer(&self, kind: Kind, id: u32, payload: impl Payload) {
         self.reclaim();
-        let mut writer = Writer::new(&self.port.outbox, BODY);
+        let mut slot = Slot::EMPTY;
+        let mut writer = Writer::new(&self.port.outbox, &mut slot, BODY_AT);
         match payload.write(&mut writer) {
             Ok(()) => {
-                let (body, block) = writer.finish();
-                self.send(kind, 0, id, &body, block);
+                let block = writer.finish(kind, 0);
+                self.send(0, id, &mut slot, block);
             }
             // Whatever it was, the handler has run: no error that permits a retry may be sent now.
             Err(error) => self.fail(id, &CallError::Internal(format!("the answer cannot be sent: {error}"))),
@@ -102,7 +103,8 @@ impl Shared {
     #[cold]
     pub(super) fn fail(&self, id: u32, error: &CallError) {
         let (code, detail) = wire_error::encode(error);
-        let mut writer = Writer::new(&self.port.outbox, BODY);
+        let mut slot = Slot::EMPTY;
+        let mut writer = Writer::new(&self.port.outbox, &mut slot, BODY_AT);
         let written = match detail {
             Detail::None => Ok(()),
             Detail::Numbers(numbers) => numbers.iter().try_for_each(|it| writer.put(&it.to_le_bytes())),
@@ -112,12 +114,12 @@ impl Shared {
             }),
         };
         debug_assert!(written.is_ok(), "numbers and shortened texts fit into a slot");
-        let (body, block) = writer.finish();
-        self.send(Kind::Error, code, id, &body, block);
+        let block = writer.finish(Kind::Error, 0);
+        self.send(code, id, &mut slot, block);
     }
 
     #[inline]
-    fn send(&self, kind: Kind, code: u16, id: u32, body: &SentBody, block: Option<Block>) {
+    fn send(&self, code: u16, id: u32, slot: &mut Slot, block: Option<Block>) {
         let mut replies = lock(&self.replies);
         let place = match &block {
             None => NO_PLACE,
@@ -131,7 +133,8 @@ impl Shared {
                 }
             },
         };
-        let (position, wake) = replies.publish(&self.port, &Message::answer(kind, code, place, id, body));
+        slot.set_low_and_id(u32::from(code) | u32::from(place) << 16, id);
+        let (position, wake) = replies.publish(&self.port, slot);
         if let Some(block) = block {
             replies.lent.push(Lent { place, position, block });
         }
@@ -147,7 +150,7 @@ impl Shared {
     /// Tells the caller where its ring was closed.
     pub(super) fn announce_close(&self, at: u32) {
         let mut replies = lock(&self.replies);
-        let (_, wake) = replies.publish(&self.port, &Message::short(Kind::Closed, at, 0));
+        let (_, wake) = replies.publish(&self.port, &Slot::short(Kind::Closed, at, 0));
         drop(replies);
         self.port.wake(wake);
     }

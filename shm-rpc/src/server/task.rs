@@ -83,8 +83,9 @@ impl Server {
             let mut taken = 0;
             let is_over = loop {
                 match self.intake.next(&self.shared)? {
-                    Next::Call(header, context) => {
-                        let call = Call::new(&self.shared, header, context).detach();
+                    Next::Call => {
+                        let call = Call::new(&self.shared, &self.intake).detach();
+                        self.intake.forget_context();
                         let interest = call.interest();
                         running.push(Running { interest, handler: Box::pin(handler(call)) });
                         while let Poll::Ready(Some(())) = running.poll_next_unpin(cx) {}

@@ -39,10 +39,11 @@ impl Server {
     pub(crate) fn take_now(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Left, Violation> {
         loop {
             match self.intake.next(&self.shared)? {
-                Next::Call(header, context) => {
-                    let call = Call::new(&self.shared, header, context);
+                Next::Call => {
+                    let call = Call::new(&self.shared, &self.intake);
                     // The panic hook has reported it, and the call has answered as it was dropped.
                     let _ = catch_unwind(AssertUnwindSafe(|| handler(call)));
+                    self.intake.forget_context();
                 }
                 Next::Over => return Ok(Left::Over),
                 Next::Empty => return Ok(Left::Empty),
