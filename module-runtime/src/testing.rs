@@ -126,8 +126,7 @@ impl Harness {
             let name = ResourceName::new(&name)?;
             shared.state().resources.insert(name.clone(), Resource::from_bytes(name, &bytes)?);
         }
-        let worker = Worker::new(shared);
-        Ok(Running { worker, geometry: self.geometry, next_channel: AtomicU64::new(1) })
+        Ok(Running { geometry: self.geometry, ..Running::of(shared) })
     }
 }
 
@@ -144,6 +143,10 @@ impl Running {
     pub fn route_http(&self, epoch: u64, routes: Vec<mortise_control::HttpRoute>) {
         // Nobody takes them unless the base does.
         let _ = self.worker.shared().http_routes.send((epoch, routes));
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { worker: Worker::new(shared), geometry: Geometry::DEFAULT, next_channel: AtomicU64::new(1) }
     }
 
     /// The worker, as a module's entry gets it.
@@ -176,15 +179,21 @@ impl Running {
         let (caller, callee) = End::pair(self.geometry, self.geometry).map_err(refused)?;
         // A channel has one id; here both its ends are in one table.
         let number = self.next_channel.fetch_add(2, Relaxed);
-        let (caller_id, callee_id) = (ChannelId(number), ChannelId(number + 1));
+        let callee_id = ChannelId(number);
         let provider = Arc::new(Provider::new(service.clone(), server));
         shared.state().providers.insert(service.clone(), provider);
         shared.begin(self.attach(callee_id, ChannelRole::Callee, &service, encoding), callee);
-        shared.begin(self.attach(caller_id, ChannelRole::Caller, &service, encoding), caller);
-        let mut targets = shared.state().targets.get(&service).cloned().unwrap_or_default();
-        targets.push(Target { channel: caller_id, weight: 1 });
-        self.route(service, targets);
+        self.call_through(caller, ChannelId(number + 1), service, encoding);
         Ok(callee_id)
+    }
+
+    /// Gives the worker's clients of a service the calling end of a channel.
+    pub(crate) fn call_through(&self, caller: End, channel: ChannelId, service: ServiceName, encoding: Encoding) {
+        let shared = self.worker.shared();
+        shared.begin(self.attach(channel, ChannelRole::Caller, &service, encoding), caller);
+        let mut targets = shared.state().targets.get(&service).cloned().unwrap_or_default();
+        targets.push(Target { channel, weight: 1 });
+        self.route(service, targets);
     }
 
     /// Closes the callee's end of what [`Running::serve`] returned: calls that it has not taken go elsewhere.

@@ -30,3 +30,6 @@ pub(crate) use incoming::{Source, caught};
 pub use method::{Method, Repeat, method_id};
 pub use options::DEFAULT_TIMEOUT;
 pub use service::{ServiceClient, ServiceServer};
+
+#[cfg(test)]
+mod tests;

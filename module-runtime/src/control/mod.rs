@@ -136,3 +136,6 @@ fn take(shared: &Arc<Shared>, message: ToWorker, fds: Vec<OwnedFd>) {
         ToWorker::Ping { nonce } => shared.reports.send(ToSupervisor::Pong { nonce, healthy: true }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,6 +128,11 @@ async fn drains(phase: &mut watch::Receiver<Phase>) {
     drop(phase.wait_for(|it| !is_serving(it)).await);
 }
 
+/// Resolves when the process is asked to end.
+async fn ends(terminate: &mut watch::Receiver<bool>) {
+    drop(terminate.wait_for(|it| *it).await);
+}
+
 fn is_serving(phase: &Phase) -> bool {
     match phase {
         Phase::Starting | Phase::Ready => true,
@@ -136,11 +141,16 @@ fn is_serving(phase: &Phase) -> bool {
 }
 
 impl Server {
-    /// Takes connections while the worker serves; a worker that is wanted back takes them again.
+    /// Takes connections while the worker serves; a drained one that is wanted back takes them again.
     async fn accept(self: Arc<Self>, listener: UnixListener) {
         let mut phase = self.shared.phase.subscribe();
+        let mut terminate = self.shared.terminate.subscribe();
         loop {
-            serves(&mut phase).await;
+            tokio::select! {
+                biased;
+                () = serves(&mut phase) => {}
+                () = ends(&mut terminate) => return,
+            }
             tokio::select! {
                 () = drains(&mut phase) => {}
                 accepted = listener.accept() => match accepted {
