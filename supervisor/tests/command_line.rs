@@ -141,7 +141,7 @@ fn a_supervisor_that_restarts_is_waited_for() {
         }
         std::thread::yield_now();
     };
-    fake.stop();
+    fake.die_after(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\"");
     fake.serve();
     fake.release(&id);
     assert!(waiting.wait().unwrap().success());
@@ -277,7 +277,7 @@ fn events_are_followed_over_a_restart_of_the_supervisor() {
     assert!(all.contains("the supervisor has started") && all.contains("spell: spell is ready"), "{all}");
     let mut following = Following::start(&mut mortise(&fake.socket, &["events", "-f", "--since", "11", "--json"]));
     assert!(following.next().contains("spell is ready"));
-    fake.stop();
+    fake.die_after(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"seq");
     fake.event("while nobody could follow", Some("spell"));
     fake.serve();
     let seen: Value = serde_json::from_str(&following.next()).unwrap();
@@ -373,9 +373,10 @@ fn somebody_else_is_denied() {
     let open = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     open(fake.folder(), 0o755);
     open(&fake.socket, 0o666);
-    // The program lies in folders that only root may enter.
+    // The program lies in folders that only root may enter. Copied by another process: a descriptor of ours that is open for
+    // writing would be inherited by what other tests start meanwhile, and a file that somebody may write cannot be run.
     let program = fake.folder().join("mortise");
-    std::fs::copy(env!("CARGO_BIN_EXE_mortise"), &program).unwrap();
+    assert!(Command::new("cp").args([Path::new(env!("CARGO_BIN_EXE_mortise")), &program]).status().unwrap().success());
     let said = ended(Command::new(&program).args(["ps"]).env("MORTISE_SOCKET", &fake.socket).uid(65534).gid(65534));
     assert_eq!((said.status, said.out.as_str()), (i32::from(ErrorCode::Denied.exit_code()), ""), "{}", said.err);
     assert!(said.err.contains("uid 65534"), "{}", said.err);

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,15 +114,13 @@ impl Fake {
         std::fs::remove_file(&self.socket).unwrap();
     }
 
-    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.runtime.block_on(future)
-    }
-
-    pub fn spawn<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        self.runtime.spawn(future)
+    /// A supervisor that dies in the middle of an answer: the next connection gets this and breaks.
+    pub fn die_after(&mut self, answer: &[u8]) {
+        self.stop();
+        let listener = std::os::unix::net::UnixListener::bind(&self.socket).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(answer).unwrap();
+        std::fs::remove_file(&self.socket).unwrap();
     }
 
     pub fn folder(&self) -> &Path {
