@@ -7,6 +7,7 @@ pub mod admin;
 pub mod api;
 pub mod cgroup;
 pub mod cli;
+pub mod daemon;
 pub mod doctor;
 pub mod engine;
 pub mod host;

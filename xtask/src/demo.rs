@@ -123,7 +123,10 @@ fn degraded(artifacts: &Artifacts) -> Result<Vec<String>, Failure> {
         if promise["kept"].as_bool() == Some(false) {
             let word = |key: &str| promise[key].as_str().unwrap_or_default().to_owned();
             println!("not kept here: {}: {} ({})", word("name"), word("why"), word("remedy"));
-            names.push(word("name"));
+            // The supervisor starts without the others, and says so itself.
+            if promise["required"].as_bool() == Some(true) {
+                names.push(word("name"));
+            }
         }
     }
     Ok(names)

@@ -29,4 +29,5 @@ mod workers;
 pub use events::{EventLog, Following};
 pub use handle::{EngineHandle, Figures, Published, Submission};
 pub use report::Controls;
+pub(crate) use resources::GROUP_PREFIX as RESOURCE_GROUP_PREFIX;
 pub use start::{Engine, Parts};

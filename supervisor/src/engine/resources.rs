@@ -28,7 +28,7 @@ const LOADER_PIDS: u32 = 16;
 const REMOVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The prefix of the groups of resources.
-pub(super) const GROUP_PREFIX: &str = "r-";
+pub(crate) const GROUP_PREFIX: &str = "r-";
 
 /// A resource in its memory.
 #[derive(Debug)]

@@ -1,0 +1,84 @@
+//! Why `mortised` does not start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::CgroupError;
+use crate::host::Refused;
+use crate::package::PackageError;
+use crate::spawn::SpawnError;
+use crate::store::StoreError;
+
+/// Why `mortised` does not start: what was found, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A folder, a socket or a file.
+    #[error("{what} {path:?}: {source}")]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Another supervisor works on this folder.
+    #[error("{path:?} is in use by another mortised; stop it, or give this one a folder of its own by {option}")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The argument that names it.
+        option: &'static str,
+    },
+    /// An ingress address.
+    #[error("--listen {address}: {source}")]
+    Listen {
+        /// As given.
+        address: std::net::SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// An argument that cannot be followed.
+    #[error("{option} {value}: {problem}")]
+    Argument {
+        /// Which.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The host does not keep what is promised.
+    #[error("{0}. --allow-degraded NAME,… starts without them")]
+    Promises(#[from] Refused),
+    /// Groups.
+    #[error(transparent)]
+    Group(#[from] CgroupError),
+    /// The state on disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The packages.
+    #[error(transparent)]
+    Packages(#[from] PackageError),
+    /// The way to workers' processes.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The kernel has no more threads, descriptors or memory.
+    #[error("{what}: {source}")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    pub(super) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { what, path: path.into(), source }
+    }
+
+    pub(super) fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Kernel { what, source }
+    }
+}

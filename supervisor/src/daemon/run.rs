@@ -1,0 +1,280 @@
+//! From the arguments to a running supervisor, and back.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mortise_control::TenantName;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::ground::{Ground, raise_descriptors};
+use super::listeners::{self, Listeners, bind_unix};
+use super::{Arguments, StartError, base, notify};
+use crate::admin::{self, AdminApi};
+use crate::api::HostStatus;
+use crate::cgroup::{Groups, Layout};
+use crate::doctor::Places;
+use crate::engine::{Controls, Engine, EngineHandle, Parts};
+use crate::host::{self, Enforcement};
+use crate::lifecycle::{self, Runtime};
+use crate::logs::{FileMirror, LogSink, LogStore, Mirror};
+use crate::package::{Digest, Installed, PackageStore};
+use crate::spawn::{self, Spawner};
+use crate::store::{Records, Store};
+
+/// Threads that wait for disks and children.
+const BLOCKING_THREADS: usize = 128;
+
+/// A log file of a module that would grow over this becomes an older one.
+const LOG_FILE_BYTES: u64 = 16 << 20;
+
+/// So many older ones are kept.
+const LOG_FILES_OLDER: u32 = 2;
+
+/// Runs the supervisor until it is told to stop.
+pub(super) fn run(arguments: Arguments) -> Result<(), StartError> {
+    raise_descriptors();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(StartError::kernel("start the event loop"))?;
+    runtime.block_on(supervise(arguments))
+}
+
+/// What was made sure of before anything is started.
+struct Prepared {
+    arguments: Arguments,
+    state: Ground,
+    run: Ground,
+    groups: Arc<Groups>,
+    promises: host::Report,
+    enforcement: Enforcement,
+    packages: Arc<PackageStore>,
+    base: Option<Installed>,
+    store: Store,
+    records: Records,
+    listeners: Listeners,
+}
+
+async fn supervise(arguments: Arguments) -> Result<(), StartError> {
+    // From here on a SIGTERM is not the end, but the beginning of an orderly one.
+    let mut signals = Signals::new()?;
+    let prepared = prepare(arguments)?;
+    let groups = Arc::clone(&prepared.groups);
+    let ended = serve(prepared, &mut signals).await;
+    // What is left in them is told, not hidden: they stay.
+    if ended.is_ok()
+        && let Err(error) = groups.close()
+    {
+        tracing::error!(%error, "the supervisor's groups cannot be removed");
+    }
+    ended
+}
+
+fn prepare(arguments: Arguments) -> Result<Prepared, StartError> {
+    let state = Ground::take(&arguments.state, 0o700, "--state")?;
+    let run = Ground::take(&arguments.run, 0o755, "--run")?;
+    let groups = Arc::new(Groups::open(Layout::detect()?, state.path())?);
+    let promises = host::probe(&groups);
+    let enforcement = promises.decide(&arguments.allow_degraded.iter().copied().collect())?;
+    let packages = Arc::new(PackageStore::open(&state.path().join("packages"))?);
+    let base = arguments.base.as_ref().map(|it| base::take_in(it, state.path(), &packages)).transpose()?;
+    let (store, records) = Store::open(&state.path().join("mortise.redb"))?;
+    let listeners = listeners::open(state.path(), run.path(), &arguments.listen, &bases(&records))?;
+    Ok(Prepared { arguments, state, run, groups, promises, enforcement, packages, base, store, records, listeners })
+}
+
+/// The processes of the bases that an earlier supervisor had started.
+fn bases(records: &Records) -> Vec<u32> {
+    let is_base = |it: &&crate::store::OccupantRecord| {
+        let version = records.versions.iter().find(|v| v.key == it.key && v.spec.version == it.version);
+        version.is_some_and(|it| it.spec.runtime == Runtime::Base)
+    };
+    let occupants = records.workers.iter().filter_map(|it| it.occupant.as_ref());
+    occupants.filter(is_base).filter_map(|it| Some(it.process?.0)).collect()
+}
+
+async fn serve(prepared: Prepared, signals: &mut Signals) -> Result<(), StartError> {
+    let Prepared { arguments, state, run, groups, promises, enforcement, packages, base, store, records, listeners } =
+        prepared;
+    let host = host_status(&listeners, &promises);
+    let spawning = spawn::Config {
+        run: run.path().into(),
+        init: libexec(&arguments)?.join("mortise-init"),
+        http_gid: arguments.tenant_uids - 1,
+        enforcement: enforcement.clone(),
+    };
+    let config = lifecycle::Config {
+        first_uid: arguments.tenant_uids,
+        http_folder: spawning.http_folder(),
+        ..lifecycle::Config::default()
+    };
+    let spawner = Spawner::new(spawning, Arc::clone(&groups))?;
+    clean_up(&records, &spawner, &groups, &packages, base.as_ref()).await;
+
+    let admin_socket = arguments.admin_socket();
+    let admin_listener = tokio::net::UnixListener::from_std(bind_unix(&admin_socket, 0o660)?)
+        .map_err(StartError::file("watch the socket", &admin_socket))?;
+    let logs = Arc::new(LogStore::default());
+    let mirror = Mirror::Files(FileMirror {
+        folder: state.path().join("logs"),
+        file_bytes: LOG_FILE_BYTES,
+        older: LOG_FILES_OLDER,
+    });
+    let sink = LogSink::new(Arc::clone(&logs), mirror).map_err(StartError::kernel("start the log"))?;
+    let (engine, handle, controls) = Engine::new(Parts {
+        config,
+        store,
+        records,
+        packages: Arc::clone(&packages),
+        groups,
+        spawner,
+        enforcement,
+        listeners: listeners.inherited,
+        logs,
+        sink: Arc::new(sink),
+        host,
+        invoke_socket: Some(listeners.invoke.clone()),
+    })?;
+    let mut engine = tokio::spawn(engine.run());
+    let (stop_admin, admin_stops) = oneshot::channel::<()>();
+    let api = AdminApi {
+        handle: handle.clone(),
+        packages,
+        doctor: Places { state: state.path().into(), run: run.path().into(), libexec: Some(libexec(&arguments)?), listen: Vec::new() },
+        promises: Arc::new(promises),
+    };
+    let admin = tokio::spawn(admin::serve(admin_listener, api, async {
+        let _ = admin_stops.await;
+    }));
+    let watchdog = tokio::spawn(notify::watchdog(controls.clone()));
+
+    tokio::select! {
+        // Whichever comes first; a base that takes long does not keep anybody from stopping.
+        () = signals.stop() => {}
+        () = start_up(&handle, &controls, base, &listeners.fresh) => signals.stop().await,
+        _ = &mut engine => tracing::error!("the loop ended unasked"),
+    }
+    notify::stopping();
+    tracing::info!("stopping all modules");
+    controls.stop().await;
+    let ended = async {
+        if !engine.is_finished() {
+            let _ = engine.await;
+        }
+    };
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            () = &mut ended => break,
+            () = signals.stop() => tracing::warn!("still stopping; SIGKILL ends mortised and leaves its workers running"),
+        }
+    }
+    watchdog.abort();
+    let _ = stop_admin.send(());
+    let _ = admin.await;
+    for socket in [&admin_socket, &listeners.invoke] {
+        let _ = std::fs::remove_file(socket);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits until all of an earlier life is found or known to be gone, brings up the base, and says that the supervisor is ready.
+async fn start_up(handle: &EngineHandle, controls: &Controls, base: Option<Installed>, fresh: &[std::net::SocketAddr]) {
+    controls.settled().await;
+    let status = match base {
+        None => "ready".to_owned(),
+        Some(base) => {
+            notify::status("starting the base");
+            let tenant = TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"));
+            match base::bring_up(handle, tenant, base).await {
+                Ok(()) => "ready".to_owned(),
+                Err(reason) => {
+                    // Modules that are not reached by HTTP run all the same, and the operator needs the API to see why.
+                    tracing::error!(reason, "the base does not serve");
+                    format!("ready, but the base does not serve: {reason}")
+                }
+            }
+        }
+    };
+    for address in fresh {
+        tracing::warn!(%address, "the running base does not listen there yet; `mortise restart` of the base hands it over");
+    }
+    tracing::info!("{status}");
+    notify::ready(&status);
+}
+
+fn host_status(listeners: &Listeners, promises: &host::Report) -> HostStatus {
+    HostStatus {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        started: Some(Timestamp::now()),
+        ingress: listeners.ingress.iter().map(|it| format!("http://{it}")).collect(),
+        degraded: promises.degraded().map(|it| format!("{}: {}", it.promise, it.why)).collect(),
+    }
+}
+
+fn libexec(arguments: &Arguments) -> Result<PathBuf, StartError> {
+    if let Some(folder) = &arguments.libexec {
+        return std::path::absolute(folder).map_err(StartError::file("find the folder", folder));
+    }
+    let own = std::env::current_exe().map_err(StartError::kernel("find this program's own file"))?;
+    Ok(own.parent().map(Into::into).unwrap_or_default())
+}
+
+/// Removes what an earlier life left and nobody will miss: groups and folders of workers that no record names, groups of resources
+/// (their memory lives as long as a worker maps it), packages that were sent and never registered.
+async fn clean_up(
+    records: &Records,
+    spawner: &Spawner,
+    groups: &Arc<Groups>,
+    packages: &Arc<PackageStore>,
+    base: Option<&Installed>,
+) {
+    let occupied = records.workers.iter().filter(|it| it.occupant.is_some()).map(|it| it.worker).collect();
+    let swept = spawner.sweep(occupied).await;
+    let keep: Result<_, _> = records.versions.iter().map(|it| it.digest.parse::<Digest>()).collect();
+    let base = base.map(|it| it.digest);
+    let (groups, packages) = (Arc::clone(groups), Arc::clone(packages));
+    let resources = tokio::task::spawn_blocking(move || {
+        match keep {
+            Ok(keep) => {
+                let mut keep: std::collections::BTreeSet<_> = keep;
+                keep.extend(base);
+                if let Err(error) = packages.retain(&keep) {
+                    tracing::warn!(%error, "packages that nobody registered are left");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the store names a package that cannot be; none is removed"),
+        }
+        groups.sweep(|name| !name.starts_with(crate::engine::RESOURCE_GROUP_PREFIX))
+    });
+    let resources = resources.await.unwrap_or_default();
+    for (name, reason) in swept.left.iter().chain(&resources.left) {
+        tracing::warn!(name, reason, "something of an earlier life is left");
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, StartError> {
+        let catch = |kind| signal(kind).map_err(StartError::kernel("catch signals"));
+        Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    /// Returns when either has come.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
