@@ -41,51 +41,77 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![deny(missing_docs)]
+#![cfg_attr(loom, allow(dead_code, reason = "loom runs the ring alone"))]
 
-mod arena;
-#[cfg(feature = "tokio")]
-mod bell;
-mod client;
+// Ring, control page and what a slot holds: the same under loom, over a memory of its own.
 mod clock;
 mod control;
 mod error;
-mod futex;
 mod geometry;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod hostile;
 mod layout;
-mod mapped;
+#[cfg_attr(loom, path = "memory_loom.rs")]
 mod memory;
 mod message;
 mod options;
-mod payload;
-mod port;
-mod release;
 mod ring;
-pub mod segment;
-mod server;
-mod spin;
 mod sync;
+
+#[cfg(all(loom, test))]
+mod models;
+
+#[cfg(not(loom))]
+mod arena;
+#[cfg(all(feature = "tokio", not(loom)))]
+mod bell;
+#[cfg(not(loom))]
+mod client;
+#[cfg(not(loom))]
+mod futex;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+#[doc(hidden)]
+pub mod hostile;
+#[cfg(not(loom))]
+mod mapped;
+#[cfg(not(loom))]
+mod payload;
+#[cfg(not(loom))]
+mod port;
+#[cfg(not(loom))]
+mod release;
+#[cfg(not(loom))]
+pub mod segment;
+#[cfg(not(loom))]
+mod server;
+#[cfg(not(loom))]
+mod spin;
+#[cfg(not(loom))]
 mod view;
+#[cfg(not(loom))]
 mod wire_error;
 
-use std::time::Duration;
-
+#[cfg(not(loom))]
 pub use arena::Loan;
+#[cfg(not(loom))]
 pub use client::{Client, Pending, Reply};
 pub use clock::Deadline;
 pub use error::{CallError, Started, Violation};
 pub use geometry::{Geometry, GeometryError};
+#[cfg(not(loom))]
 pub use mapped::{End, OwnSegment, PeerSegment, SegmentError};
 pub use options::{CallOptions, Tags, Trace};
+#[cfg(not(loom))]
 pub use payload::{Encoded, Encoding, Payload, Pod, With, Writer};
+#[cfg(not(loom))]
 pub use release::Released;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", not(loom)))]
 pub use server::ServeError;
+#[cfg(not(loom))]
 pub use server::{Call, Ended, Served, Server, ServerControl};
+#[cfg(not(loom))]
 pub use spin::Patience;
+#[cfg(not(loom))]
 pub use view::{DecodeError, View};
 
 /// What a full queue suggests to wait. It empties within microseconds when the peer is well; longer waits belong to policy.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(1);
+#[cfg(not(loom))]
+pub(crate) const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(1);

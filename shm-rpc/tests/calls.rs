@@ -48,7 +48,7 @@ struct Order {
 #[test]
 fn every_length_arrives_whole() {
     let (client, control, thread) = channel(echo);
-    let bytes: Vec<u8> = (0..100_000_u32).map(|it| (it * 7 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..100_000_u32).map(|it| (it * 7 / 8) as u8).collect();
     for len in (0..130).chain([1000, 4096, 65_537, 100_000]) {
         for options in [CallOptions::NONE, soon()] {
             let reply = client.call(1, &options, &bytes[..len]).unwrap();

@@ -1,0 +1,177 @@
+//! Ring, sleep and close under loom: the real `ring` and `control`, over loom's memory, in every order that the memory model allows.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test -p shm-rpc --release --lib models
+//! ```
+
+use crate::control::{self, FUTEX, Parked, Woken};
+use crate::layout::{AT_CLOSED, AT_PARKED, AT_TAKEN_THROUGH, slot_offset};
+use crate::memory::{OwnMemory, PeerMemory, segment};
+use crate::message::{Kind, Slot};
+use crate::ring::{Peek, Receiver, Sender};
+
+const SLOTS: u32 = 2;
+
+/// The writer's segment with a ring, and the reader's with its control words.
+fn channel() -> ((OwnMemory, PeerMemory), (OwnMemory, PeerMemory)) {
+    let mut words = Vec::new();
+    for index in 0..SLOTS {
+        words.push((slot_offset(index), u64::from(index.wrapping_add(1).wrapping_sub(SLOTS))));
+        // One word of content is enough to see whether it is there when the sequence says so.
+        words.push((slot_offset(index) + 8, u64::MAX));
+    }
+    // `publish` stores all of a slot's content; the models need the other words only as something to be written.
+    for index in 0..SLOTS {
+        words.extend((2..8).map(|word| (slot_offset(index) + 8 * word, 0)));
+    }
+    (segment(words), segment([(AT_PARKED, 0), (AT_CLOSED, 0), (AT_TAKEN_THROUGH, 0)]))
+}
+
+fn message(number: u32) -> Slot {
+    Slot::short(Kind::Call, number, 0)
+}
+
+fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(model);
+}
+
+/// The reader: takes `count` messages, sleeping whenever there is none, and checks their order.
+fn read(ring: &PeerMemory, own: &OwnMemory, count: u32) {
+    let mut receiver = Receiver::new(SLOTS);
+    let mut parked = Parked::default();
+    let mut slot = Slot::EMPTY;
+    while receiver.position() < count {
+        let expected = receiver.position();
+        match receiver.take(ring, &mut slot).expect("an honest sender") {
+            Peek::There => {
+                assert_eq!(slot.low(), expected, "content older than its sequence");
+                control::store_taken_through(own, receiver.position());
+            }
+            Peek::Empty => {
+                parked.set(own, FUTEX, receiver.position());
+                if receiver.peek(ring) == Ok(Peek::Empty) {
+                    ring.wait(receiver.offset(), receiver.previous(), None);
+                }
+                parked.clear(own, FUTEX);
+            }
+        }
+    }
+}
+
+/// The writer: publishes `count` messages, waking the reader when it sleeps, and waiting for room.
+fn write(own: &OwnMemory, peer: &PeerMemory, count: u32) {
+    let mut sender = Sender::new(SLOTS);
+    let mut woken = Woken::default();
+    for number in 0..count {
+        while sender.free() == 0 {
+            sender.check_taken(control::load_taken_through(peer)).expect("an honest reader");
+            if sender.free() == 0 {
+                loom::thread::yield_now();
+            }
+        }
+        sender.publish(own, &message(number));
+        let wake = woken.look(peer, &sender);
+        if wake.bits != 0 {
+            own.wake(wake.offset);
+        }
+    }
+}
+
+fn every_message_arrives_and_no_sleep_is_forever(count: u32, preemptions: Option<usize>) {
+    explore(preemptions, move || {
+        let ((own, ring), (control, peer)) = channel();
+        let writer = loom::thread::spawn(move || write(&own, &peer, count));
+        read(&ring, &control, count);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn two_messages_arrive_and_no_sleep_is_forever() {
+    every_message_arrives_and_no_sleep_is_forever(2, None);
+}
+
+#[test]
+fn three_messages_in_a_ring_of_two_arrive_and_no_sleep_is_forever() {
+    every_message_arrives_and_no_sleep_is_forever(3, Some(3));
+}
+
+/// The reader closes at any moment; returns where, and how many it took.
+fn close(ring: &PeerMemory, own: &OwnMemory, first: u32) -> u32 {
+    let mut receiver = Receiver::new(SLOTS);
+    let mut slot = Slot::EMPTY;
+    for _ in 0..first {
+        if receiver.take(ring, &mut slot) == Ok(Peek::Empty) {
+            break;
+        }
+    }
+    control::set_closed(own);
+    while receiver.take(ring, &mut slot) == Ok(Peek::There) {}
+    receiver.position()
+}
+
+fn a_close_is_one_point_in_the_order_of_messages(first: u32, preemptions: Option<usize>) {
+    explore(preemptions, move || {
+        let ((own, ring), (control, peer)) = channel();
+        let writer = loom::thread::spawn(move || {
+            let mut sender = Sender::new(SLOTS);
+            let mut surely_before = 0;
+            for number in 0..2 {
+                sender.publish(&own, &message(number));
+                if control::is_closed(&peer) {
+                    break;
+                }
+                surely_before = number + 1;
+            }
+            (surely_before, sender.position())
+        });
+        let at = close(&ring, &control, first);
+        let (surely_before, sent) = writer.join().unwrap();
+        assert!(
+            at >= surely_before,
+            "message {} was sent without a sign of the close, and not taken",
+            surely_before - 1
+        );
+        assert!(at <= sent);
+    });
+}
+
+#[test]
+fn a_close_before_anything_is_taken_loses_nothing() {
+    a_close_is_one_point_in_the_order_of_messages(0, None);
+}
+
+#[test]
+fn a_close_in_the_middle_loses_nothing() {
+    a_close_is_one_point_in_the_order_of_messages(1, None);
+}
+
+#[test]
+fn progress_never_runs_ahead_of_what_was_read() {
+    explore(None, || {
+        let ((own, ring), (control, peer)) = channel();
+        let writer = loom::thread::spawn(move || {
+            let mut sender = Sender::new(SLOTS);
+            sender.publish(&own, &message(0));
+            sender.publish(&own, &message(1));
+            let taken = sender.check_taken(control::load_taken_through(&peer)).expect("an honest reader");
+            // What was taken may be overwritten.
+            if taken > 0 {
+                sender.publish(&own, &message(2));
+            }
+        });
+        let mut receiver = Receiver::new(SLOTS);
+        let mut slot = Slot::EMPTY;
+        for number in 0..2 {
+            if receiver.take(&ring, &mut slot) == Ok(Peek::There) {
+                assert_eq!(slot.low(), number, "overwritten before it was taken");
+                control::store_taken_through(&control, receiver.position());
+            } else {
+                break;
+            }
+        }
+        writer.join().unwrap();
+    });
+}
