@@ -2,9 +2,12 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+#[cfg(feature = "tokio")]
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
+#[cfg(feature = "tokio")]
+use nix::sys::socket::recv;
+use nix::sys::socket::{MsgFlags, send};
 
 use crate::arena::Outbox;
 use crate::control::{FUTEX, SOCKET, Wake};
@@ -21,6 +24,7 @@ pub(crate) struct Port {
 }
 
 /// What was heard on the bell.
+#[cfg(feature = "tokio")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Heard {
@@ -63,6 +67,7 @@ impl Port {
 }
 
 /// Takes everything that is queued on a bell.
+#[cfg(feature = "tokio")]
 pub(crate) fn hear(bell: &impl AsRawFd) -> Heard {
     let mut bytes = [0; 64];
     loop {

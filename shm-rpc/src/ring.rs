@@ -172,3 +172,69 @@ impl Receiver {
         Ok(Peek::There)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::Kind;
+    use crate::{End, Geometry};
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Publish(u32),
+        Take,
+        LearnProgress,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![any::<u32>().prop_map(Step::Publish), Just(Step::Take), Just(Step::LearnProgress)]
+    }
+
+    proptest! {
+        /// Positions begin shortly before they wrap.
+        #[test]
+        fn a_ring_is_a_bounded_queue(steps in proptest::collection::vec(step(), 0..300), before in 0..40_u32) {
+            let geometry = Geometry::new(8, 0).unwrap();
+            let (writer, reader) = End::pair(geometry, geometry).unwrap();
+            let start = 0_u32.wrapping_sub(before);
+            let mut sender = Sender { slots: 8, position: start, taken: start };
+            let mut receiver = Receiver { slots: 8, position: start };
+            for ahead in 0..8 {
+                let position = start.wrapping_add(ahead);
+                writer.own.memory.store(sender.offset_of(position), u64::from(position.wrapping_sub(7)), Relaxed);
+            }
+            let mut model = VecDeque::new();
+            let mut unknown = 0;
+            let mut slot = Slot::EMPTY;
+            for step in steps {
+                match step {
+                    Step::Publish(number) if sender.free() > 0 => {
+                        let position = sender.publish(&writer.own.memory, &Slot::short(Kind::Call, number, !number));
+                        prop_assert!(sender.has_published(position) && !sender.has_published(sender.position()));
+                        model.push_back(number);
+                    }
+                    Step::Publish(_) => prop_assert_eq!(model.len() + unknown, 8),
+                    Step::Take => {
+                        let found = receiver.take(&reader.peer.memory, &mut slot).unwrap();
+                        prop_assert_eq!(found == Peek::There, !model.is_empty());
+                        if let Some(number) = model.pop_front() {
+                            prop_assert_eq!((slot.low(), slot.id()), (number, !number));
+                            unknown += 1;
+                        }
+                    }
+                    Step::LearnProgress => {
+                        sender.check_taken(receiver.position()).unwrap();
+                        unknown = 0;
+                        prop_assert!(sender.check_taken(receiver.position().wrapping_sub(1)).is_err());
+                        prop_assert!(sender.check_taken(sender.position().wrapping_add(1)).is_err());
+                    }
+                }
+                prop_assert_eq!(sender.free() as usize, 8 - model.len() - unknown);
+            }
+        }
+    }
+}

@@ -31,6 +31,7 @@ impl Ticket {
 #[derive(Debug)]
 pub(crate) enum Waiter {
     Thread(Thread),
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "only tokio tasks wait as tasks"))]
     Task(Waker),
 }
 
@@ -166,6 +167,7 @@ impl Calls {
     }
 
     /// Whether a task waits, so that the bell must be armed.
+    #[cfg(feature = "tokio")]
     pub(crate) const fn has_tasks(&self) -> bool {
         self.tasks > 0
     }

@@ -11,6 +11,7 @@ mod pending;
 mod reply;
 mod waiting;
 
+#[cfg(feature = "tokio")]
 use crate::control::SOCKET;
 use crate::message::{BODY_AFTER_DEADLINE, BODY_AT, CONTEXT, DEADLINE, Kind, Slot};
 use crate::payload::Writer;
