@@ -107,6 +107,9 @@ impl State {
             self.journal.paused = true;
             turn.timer(Timer::Persist, self.config.retry_after);
         }
+        if result.is_ok() && self.journal.paused {
+            self.persist_again();
+        }
         for purpose in flight.purposes {
             self.purpose_ended(purpose, commit, result, turn);
         }

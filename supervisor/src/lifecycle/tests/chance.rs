@@ -20,9 +20,4 @@ impl Chance {
     pub(super) fn below(&mut self, end: usize) -> usize {
         (self.number() % end as u64) as usize
     }
-
-    /// True once in so many times.
-    pub(super) fn once_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
 }

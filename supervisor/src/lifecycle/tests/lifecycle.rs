@@ -1,28 +1,9 @@
 //! The way of a module without faults.
 
 use super::host::Host;
+use super::platform::{platform, running_platform};
 use super::world::*;
 use crate::api::{Desired, ErrorCode, OperationState, Request, WorkerState};
-
-fn platform() -> Host {
-    let mut host = Host::new();
-    host.install(module("words", 1).holding("words").package());
-    host.install(module("spell", 1).serving("spell").mapping("words").package());
-    host.install(module("site", 1).offering("site", "/").calling("spell").package());
-    host.install(module("base", 1).as_base().calling("spell").package());
-    host
-}
-
-fn running_platform() -> Host {
-    let mut host = platform();
-    for module in ["base", "words", "spell", "site"] {
-        host.done(start(module));
-    }
-    for module in ["spell", "site"] {
-        host.done(publish(module));
-    }
-    host
-}
 
 #[test]
 fn a_platform_starts_is_published_and_reaches_itself() {

@@ -1,9 +1,15 @@
 //! `step` against a simulated host that obeys its actions: named scenarios, and random ones with faults.
 
 mod chance;
-mod faults;
+mod crashes;
 mod host;
+mod hostile;
 mod lifecycle;
+mod platform;
 mod process;
 mod random;
+mod returns;
+mod scale;
+mod storage;
+mod swaps;
 mod world;

@@ -26,7 +26,7 @@ fn specs() -> Vec<ModuleSpec> {
             module("markdown", major).serving("markdown").calling("spell").times(2),
             module("site", major).offering("site", "/").calling("spell").calling("markdown").times(major as u32),
             legacy,
-            module("base", major).as_base().calling("spell"),
+            module("base", major).base().calling("spell"),
         ]);
     }
     specs
@@ -128,8 +128,8 @@ fn run(host: &mut Host, commands: Vec<Command>) {
                 let request = request(what, MODULES[module as usize], major.into());
                 let _: Ticket = host.submit(&format!("op-{number}"), request);
             }
-            Command::Deliver(times) => (0..times).for_each(|_| drop(host.deliver())),
-            Command::Tick => drop(host.tick()),
+            Command::Deliver(times) => (0..times).for_each(|_| _ = host.deliver()),
+            Command::Tick => _ = host.tick(),
             Command::Crash(which) => {
                 if let Some(worker) = pick(host, which) {
                     host.exit(worker, if which % 3 == 0 { ExitStatus::Code(0) } else { ExitStatus::Signal(11) });

@@ -85,7 +85,7 @@ impl ModuleSpec {
         self
     }
 
-    pub(super) fn as_base(mut self) -> Self {
+    pub(super) fn base(mut self) -> Self {
         self.runtime = Runtime::Base;
         self
     }
