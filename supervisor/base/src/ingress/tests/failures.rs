@@ -51,6 +51,21 @@ async fn when_all_refuse_the_request_waits_for_new_routes() {
 }
 
 #[tokio::test]
+async fn with_new_routes_a_worker_that_refused_is_tried_again() {
+    let world = World::start(Limits::default()).await;
+    let late = world.target(2, 1);
+    world.route(std::slice::from_ref(&late));
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    while world.ingress.admission.in_flight() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.worker(2, 1, echo).worker, late.worker);
+    world.route(std::slice::from_ref(&late));
+    assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
 async fn nobody_there_is_503_with_retry_after() {
     let world = World::start(Limits { gap_time: Duration::from_millis(50), ..Limits::default() }).await;
     let dead = world.target(2, 1);
@@ -149,21 +164,40 @@ async fn an_idle_connection_that_turns_out_closed_is_replaced_for_what_may_be_re
     assert_eq!((response.status().as_u16(), code(&response)), (502, "maybe-executed".to_owned()));
 }
 
+/// After its first answer the worker takes nothing more on a connection, without closing it: a write fails, and nothing else tells.
 #[tokio::test]
 async fn a_connection_that_took_no_byte_is_replaced_for_every_request() {
-    let world = World::start(Limits::default()).await;
-    let worker = world.raw_worker(1, |mut stream, _| async move {
-        let head = read_head(&mut stream).await;
-        let len = String::from_utf8_lossy(&head).to_lowercase().contains("content-length: 4");
-        assert!(len, "the whole request: {}", String::from_utf8_lossy(&head));
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
-        // Closed while it is idle: with the worker's shutdown, nothing can be written to it any more.
+    let mut world = World::start(Limits::default()).await;
+    let (deaf, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let worker = world.raw_worker(1, move |mut stream, _| {
+        let deaf = deaf.clone();
+        async move {
+            let mut got = read_head(&mut stream).await;
+            while !got.ends_with(b"the end") {
+                assert!(stream.read_buf(&mut got).await.unwrap() > 0);
+            }
+            let whole = got.windows(100_000).any(|it| it.iter().all(|it| *it == b'x'));
+            let answer = if whole { "200 OK" } else { "400 Bad Request" };
+            let stream = stream.into_std().unwrap();
+            stream.shutdown(std::net::Shutdown::Read).unwrap();
+            let mut stream = UnixStream::from_std(stream).unwrap();
+            stream.write_all(format!("HTTP/1.1 {answer}\r\nContent-Length: 2\r\n\r\nok").as_bytes()).await.unwrap();
+            // Held open, with its end still to come.
+            deaf.send(stream).unwrap();
+        }
     });
     world.route(&[worker]);
-    for number in 0..50 {
-        let response = world.ask(post("/", "body")).await;
+    for number in 0..10 {
+        let body = format!("{}the end", "x".repeat(100_000));
+        let response = world.ask(post("/", body)).await;
         assert_eq!(response.status(), 200, "request {number}: {:?}", response.body());
     }
+    let mut held = 0;
+    while told.try_recv().is_ok() {
+        held += 1;
+    }
+    assert_eq!(held, 10, "each took a connection of its own");
+    assert!(world.drained.try_recv().is_err());
 }
 
 #[tokio::test]

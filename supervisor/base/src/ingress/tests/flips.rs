@@ -82,6 +82,43 @@ async fn idle_connections_to_a_worker_are_closed_when_it_is_no_longer_routed() {
 }
 
 #[tokio::test]
+async fn idle_connections_are_closed_also_while_the_worker_is_busy() {
+    let mut world = World::start(Limits::default()).await;
+    let (closed, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (release, held) = tokio::sync::watch::channel(false);
+    let worker = world.raw_worker(1, move |stream, _| {
+        let (closed, held) = (closed.clone(), held.clone());
+        async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let mut held = held.clone();
+                async move {
+                    if request.uri().path() == "/held" {
+                        held.wait_for(|it| *it).await.unwrap();
+                    }
+                    Ok::<_, Infallible>(text("done"))
+                }
+            });
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            closed.send(()).unwrap();
+        }
+    });
+    let id = worker.worker;
+    world.route(&[worker]);
+    let mut client = world.client().await;
+    client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    while world.ingress.workers.lock().unwrap().values().all(|it| it.in_flight() == 0) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.get("/idle").await.body(), "done");
+    world.route(&[]);
+    assert_eq!(tokio::time::timeout(PATIENCE, told.recv()).await.expect("told"), Some(()));
+    assert!(world.drained.try_recv().is_err());
+    release.send(true).unwrap();
+    assert_eq!(client.answer().await.body, "done");
+    assert_eq!(world.drained().await, id);
+}
+
+#[tokio::test]
 async fn a_worker_that_comes_back_before_it_was_drained_goes_on() {
     let mut world = World::start(Limits::default()).await;
     let (release, held) = tokio::sync::watch::channel(false);

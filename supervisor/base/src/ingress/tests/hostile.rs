@@ -143,6 +143,20 @@ async fn a_body_too_large_is_refused_announced_or_not() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_on_sending_is_not_reset() {
+    let world = world(quick()).await;
+    let mut client = world.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 413);
+    for _ in 0..50 {
+        client.send([0; 1000]).await;
+        tokio::task::yield_now().await;
+    }
+    client.stream.shutdown().await.unwrap();
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_cancels_its_request() {
     let world = World::start(Limits::default()).await;
     let (gone, mut told) = tokio::sync::mpsc::unbounded_channel();
