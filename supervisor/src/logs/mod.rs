@@ -1,17 +1,25 @@
 //! What workers print: FIFO → bounded lines → a ring per module, a file per module, and whoever follows.
 //!
 //! ```text
-//!   stdout ──▶ LineSplitter ─┐                          ┌─▶ LogStore (memory, followers)
-//!                            ├─▶ rate limit ─▶ LogLine ─┤
-//!   stderr ──▶ LineSplitter ─┘   (per worker)           └─▶ Mirror (nothing, tracing, files)
+//!   stdout ──▶ split ─┐                               ┌─▶ LogStore (memory, followers)
+//!                     ├─▶ WorkerLog: limit ─▶ LogLine ┤
+//!   stderr ──▶ split ─┘   and the latest lines        └─▶ Mirror (nothing, tracing, files)
 //! ```
-//! A worker's output is hostile: endless lines, control characters, floods. The splitter bounds the lines,
-//! the rate limit bounds how many of them are kept, and what is dropped is counted and said.
+//! A worker's output is hostile: endless lines, control characters, floods. The splitter bounds the lines, the rate limit bounds
+//! how many of them are kept, what is dropped is counted and said, and who writes faster than anybody could want waits at a
+//! full FIFO.
 
+mod files;
+mod limit;
 mod reader;
 mod sink;
+mod split;
 mod store;
+mod text;
+mod worker;
 
-pub use reader::{LogSource, WorkerOutput};
-pub use sink::{FileMirror, LogSink, Mirror};
+pub use files::FileMirror;
+pub use reader::WorkerOutput;
+pub use sink::{LogSink, Mirror};
 pub use store::LogStore;
+pub use worker::LogSource;

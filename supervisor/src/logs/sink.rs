@@ -1,14 +1,18 @@
-//! Where lines go beside the memory.
+//! Where lines go.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::LogStore;
+use super::files::{FileMirror, FileWriter};
+use super::{LogStore, files};
+use crate::api::LogLine;
 
 /// Where every line of every worker goes. One for the whole supervisor.
 #[derive(Debug)]
-pub struct LogSink {}
+pub struct LogSink {
+    store: Arc<LogStore>,
+    output: Output,
+}
 
 /// Where lines go beside the memory.
 #[derive(Clone, Debug)]
@@ -21,24 +25,60 @@ pub enum Mirror {
     Files(FileMirror),
 }
 
-/// Files `FOLDER/TENANT/MODULE.log`, one JSON object a line, each with older ones `.1`, `.2`, …
-#[derive(Clone, Debug)]
-pub struct FileMirror {
-    /// The folder: `STATE/logs`.
-    pub folder: PathBuf,
-    /// A file that would grow over this many bytes becomes the next older one.
-    pub file_bytes: u64,
-    /// So many older ones are kept.
-    pub older: u32,
+#[derive(Debug)]
+enum Output {
+    None,
+    Tracing,
+    Files(FileWriter),
 }
 
 impl LogSink {
-    /// A sink into `store` and `mirror`.
+    /// A sink into `store` and `mirror`. Dropping it writes what is still on its way to files.
     ///
     /// # Errors
-    /// When there is no thread to be had that writes files.
+    /// When there is no thread or no folder to be had for files.
     pub fn new(store: Arc<LogStore>, mirror: Mirror) -> io::Result<Self> {
-        let _ = (store, mirror);
-        unimplemented!()
+        let output = match mirror {
+            Mirror::None => Output::None,
+            Mirror::Tracing => Output::Tracing,
+            Mirror::Files(files) => Output::Files(files::FileWriter::start(files)?),
+        };
+        Ok(Self { store, output })
+    }
+
+    pub(super) fn append(&self, line: LogLine) {
+        let line = self.store.append(line);
+        match &self.output {
+            Output::None => {}
+            Output::Tracing => trace(&line),
+            Output::Files(files) => files.append(line),
+        }
+    }
+}
+
+/// A line in the supervisor's own log. The level of a `tracing` event is part of its code, hence one for each.
+fn trace(line: &LogLine) {
+    macro_rules! event {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "mortise::worker",
+                tenant = %line.tenant,
+                module = %line.module,
+                version = line.version,
+                worker = line.worker,
+                stream = ?line.stream,
+                fields = ?line.fields,
+                dropped_before = line.dropped_before,
+                "{}",
+                line.text
+            )
+        };
+    }
+    match line.level.as_deref() {
+        Some("ERROR") => event!(error),
+        Some("WARN") => event!(warn),
+        Some("DEBUG") => event!(debug),
+        Some("TRACE") => event!(trace),
+        Some(_) | None => event!(info),
     }
 }

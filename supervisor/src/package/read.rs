@@ -62,7 +62,9 @@ impl<R: Read> Archive<R> {
             return Err(refuse("lies in a folder that is not in the package"));
         }
         match node {
-            Node::Folder => drop(self.folders.insert(path.clone())),
+            Node::Folder => {
+                self.folders.insert(path.clone());
+            }
             Node::File { bytes, .. } => {
                 self.bytes = self.bytes.saturating_add(bytes);
                 self.left = bytes;

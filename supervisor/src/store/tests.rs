@@ -293,7 +293,7 @@ proptest! {
     #[test]
     fn an_answer_is_the_truth(turns in prop::collection::vec(turn(), 1..30)) {
         let disk = Disk::default();
-        let (mut store, mut records) = disk.open().unwrap();
+        let (mut store, _) = disk.open().unwrap();
         let mut model = Model::default();
         for turn in turns {
             match turn {
@@ -321,6 +321,7 @@ proptest! {
                     let mut plates = disk.plates();
                     (plates.off, plates.fault) = (false, None);
                     drop(plates);
+                    let records;
                     (store, records) = disk.open().unwrap();
                     prop_assert_eq!(&records, &model.records());
                 }
@@ -328,6 +329,7 @@ proptest! {
                     disk.plates().off = true;
                     drop(store);
                     disk.lose_power(&luck);
+                    let records;
                     (store, records) = disk.open().unwrap();
                     prop_assert_eq!(&records, &model.records());
                 }
