@@ -54,7 +54,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    #[inline]
+    #[inline(always)]
     const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Call),
@@ -116,85 +116,85 @@ impl Slot {
     }
 
     /// Everything of the first word but the sequence, which is the ring's.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_head(&mut self, kind: Kind, flags: u8, length: u16) {
         self.0[0] = u64::from(kind as u8) << 32 | u64::from(flags) << 40 | u64::from(length) << 48;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_low_and_id(&mut self, low: u32, id: u32) {
         self.0[1] = u64::from(low) | u64::from(id) << 32;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_deadline(&mut self, deadline: Deadline) {
         self.0[2] = deadline.as_nanos();
     }
 
     /// The bytes of a body that begins at `at`, to be filled.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes_mut(&mut self, at: usize) -> &mut [u8] {
         &mut self.0.as_mut_bytes()[at..]
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes(&self, at: usize, len: usize) -> &[u8] {
         &self.0.as_bytes()[at..at + len]
     }
 
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> Result<Kind, Violation> {
         let found = (self.0[0] >> 32) as u8;
         Kind::from_byte(found).ok_or(Violation::Kind { found })
     }
 
-    #[inline]
+    #[inline(always)]
     fn flags(&self) -> u8 {
         (self.0[0] >> 40) as u8
     }
 
-    #[inline]
+    #[inline(always)]
     fn only_flags(&self, allowed: u8) -> Result<u8, Violation> {
         let found = self.flags();
         if found & !allowed == 0 { Ok(found) } else { Err(Violation::Flags { found }) }
     }
 
     /// Method, code and release place, or position, depending on the kind.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn low(&self) -> u32 {
         self.0[1] as u32
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn id(&self) -> u32 {
         (self.0[1] >> 32) as u32
     }
 
     /// An answer's code.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn code(&self) -> u16 {
         self.low() as u16
     }
 
     /// An answer's place to tell the release of its payload at.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release_place(&self) -> u16 {
         (self.low() >> 16) as u16
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_context(&self) -> bool {
         self.flags() & CONTEXT != 0
     }
 
     /// A call's deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         (self.flags() & DEADLINE != 0).then(|| Deadline::from_nanos(self.0[2]))
     }
 
     /// Where the body of a checked call or answer is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn place(&self) -> Place {
         let at = if self.flags() & DEADLINE != 0 { BODY_AFTER_DEADLINE } else { BODY_AT };
         if self.flags() & ARENA != 0 {
@@ -205,7 +205,7 @@ impl Slot {
     }
 
     /// Checks the body against the slot and the peer's arena.
-    #[inline]
+    #[inline(always)]
     fn check_body(&self, arena: u32) -> Result<(), Violation> {
         match self.place() {
             Place::Inline { at, len } if at + len <= LINE => Ok(()),
@@ -218,7 +218,7 @@ impl Slot {
     }
 
     /// Checks it as a message from a caller whose arena has `arena` bytes, and says what it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_request(&self, arena: u32) -> Result<Kind, Violation> {
         match self.kind()? {
             Kind::Call => {
@@ -234,7 +234,7 @@ impl Slot {
     }
 
     /// Checks it as a message from a callee whose arena has `arena` bytes, and says what it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_response(&self, arena: u32) -> Result<Kind, Violation> {
         match self.kind()? {
             kind @ (Kind::Reply | Kind::Fault | Kind::Error) => {
@@ -251,7 +251,7 @@ impl Slot {
     }
 
     /// The kind of an answer that was checked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn answer_kind(&self) -> Kind {
         self.kind().unwrap_or(Kind::Error)
     }

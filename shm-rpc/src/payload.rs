@@ -46,7 +46,7 @@ pub struct Writer<'a> {
 const FIRST_SPILL: usize = 1024;
 
 impl<'a> Writer<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(outbox: &'a Arc<Outbox>, slot: &'a mut Slot, at: usize) -> Self {
         Self { outbox, slot, at, len: 0, spill: None, failed: None }
     }
@@ -55,7 +55,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// `TooLarge` if the message can never fit into the arena, `Overloaded` if it does not fit now.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), CallError> {
         if self.spill.is_none()
             && let Some(room) = self.slot.bytes_mut(self.at + self.len).get_mut(..bytes.len())
@@ -97,7 +97,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Completes the slot, all but method or code and id, and gives the block that holds the body.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(self, kind: Kind, flags: u8) -> Option<Block> {
         let Some(loan) = self.spill else {
             self.slot.set_head(kind, flags, self.len as u16);
@@ -117,12 +117,12 @@ fn finish_in_arena(mut loan: Loan, len: usize, slot: &mut Slot, at: usize, kind:
 }
 
 impl io::Write for Writer<'_> {
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_all(bytes).map(|()| bytes.len())
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.put(bytes).map_err(|error| {
             self.failed = Some(error);
@@ -137,14 +137,14 @@ impl io::Write for Writer<'_> {
 
 /// An empty message.
 impl Payload for () {
-    #[inline]
+    #[inline(always)]
     fn write(self, _: &mut Writer<'_>) -> Result<(), CallError> {
         Ok(())
     }
 }
 
 impl Payload for &[u8] {
-    #[inline]
+    #[inline(always)]
     fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
         out.put(self)
     }
@@ -155,7 +155,7 @@ impl Payload for &[u8] {
 pub struct Pod<'a, T: ?Sized>(pub &'a T);
 
 impl<T: IntoBytes + Immutable + ?Sized> Payload for Pod<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
         out.put(self.0.as_bytes())
     }
@@ -166,7 +166,7 @@ impl<T: IntoBytes + Immutable + ?Sized> Payload for Pod<'_, T> {
 pub struct Encoded<'a, T: ?Sized>(pub Encoding, pub &'a T);
 
 impl<T: Serialize + ?Sized> Payload for Encoded<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
         let result = match self.0 {
             Encoding::Positional => self.1.serialize(&mut rmp_serde::Serializer::new(&mut *out)),
@@ -196,7 +196,7 @@ impl Payload for Loan {
 pub struct With<F>(pub F);
 
 impl<F: FnOnce(&mut Writer<'_>) -> Result<(), CallError>> Payload for With<F> {
-    #[inline]
+    #[inline(always)]
     fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
         (self.0)(out)
     }

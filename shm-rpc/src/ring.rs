@@ -69,7 +69,7 @@ impl Sender {
     }
 
     /// Publishes a message in the next slot, which the caller knows to be free, and returns its position.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&mut self, own: &OwnMemory, slot: &Slot) -> u32 {
         let position = self.position;
         let base = slot_offset(position & (self.slots - 1));
@@ -139,7 +139,7 @@ impl Receiver {
         self.judge(peer.load(self.offset(), Acquire))
     }
 
-    #[inline]
+    #[inline(always)]
     fn judge(&self, word: u64) -> Result<Peek, Violation> {
         let found = word as u32;
         if found == self.previous() {
@@ -157,7 +157,7 @@ impl Receiver {
     }
 
     /// Copies the next message into private memory, if it is there, and moves on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, peer: &PeerMemory, slot: &mut Slot) -> Result<Peek, Violation> {
         let base = self.offset();
         // [P] Sees the content and the arena as they were published.

@@ -43,7 +43,7 @@ pub enum DecodeError {
 
 impl<'a> View<'a> {
     /// The body of a slot that was checked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(peer: &'a PeerSegment, slot: &'a Slot) -> Self {
         Self(match slot.place() {
             Place::Inline { at, len } => Content::Private(slot.bytes(at, len)),
@@ -56,7 +56,7 @@ impl<'a> View<'a> {
 
     /// Its length in bytes.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub const fn len(&self) -> usize {
         match self.0 {
             Content::Private(bytes) => bytes.len(),
@@ -99,7 +99,7 @@ impl<'a> View<'a> {
 
     /// Reads the whole message once, in place, 64 bytes at a time as little-endian words, the last block filled up with zeros. The
     /// way to compute over a large payload without copying it first.
-    #[inline]
+    #[inline(always)]
     pub fn fold<A>(&self, start: A, mut step: impl FnMut(A, [u64; 8]) -> A) -> A {
         let mut state = start;
         let mut whole = 0;
@@ -132,7 +132,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Length`] if it is not exactly as long as the type.
-    #[inline]
+    #[inline(always)]
     pub fn pod<T: FromBytes>(&self) -> Result<T, DecodeError> {
         let value = match self.0 {
             Content::Private(bytes) => T::read_from_bytes(bytes).ok(),
@@ -147,7 +147,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Encoding`] if it is no encoding of `T`.
-    #[inline]
+    #[inline(always)]
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         match self.0 {
             Content::Private(bytes) => from_slice(bytes),
@@ -156,7 +156,7 @@ impl<'a> View<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
     decoder.set_max_depth(MAX_DEPTH);

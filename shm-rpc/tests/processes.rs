@@ -52,7 +52,7 @@ fn introduce(role: &str, log: &OwnedFd) -> (End, Other) {
     for fd in fds {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     }
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut child = Command::new("/proc/self/exe")
         .args(["--exact", "the_other_process", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .env(FDS, fds.map(|it| it.as_raw_fd().to_string()).join(","))

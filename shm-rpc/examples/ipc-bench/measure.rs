@@ -21,12 +21,16 @@ struct Chunk {
 }
 
 fn chunk(run: &mut dyn FnMut(u64), calls: u64, time: Duration) -> Chunk {
-    run(8);
+    let start = Instant::now();
+    run(1);
+    // One that takes longer than a batch of others needs no batch.
+    let is_long = start.elapsed() > Duration::from_micros(30);
+    run(if is_long { 1 } else { 8 });
     let begin = Instant::now();
     let mut batches = Vec::new();
     let mut singles = Vec::new();
     while begin.elapsed() < time || batches.len() < 3 {
-        let rounds = if calls > 1 { 1 } else { BATCH };
+        let rounds = if calls > 1 || is_long { 1 } else { BATCH };
         let start = Instant::now();
         run(rounds);
         batches.push(start.elapsed().as_nanos() as f64 / (rounds * calls) as f64);

@@ -65,7 +65,7 @@ impl Bench {
             fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         }
         let numbers = fds.map(|it| it.as_raw_fd().to_string()).join(",");
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = Command::new("/proc/self/exe")
             .env(VARIABLE, format!("{}:{numbers}", how.number()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -173,7 +173,7 @@ impl Calls {
     }
 
     /// Publishes a request.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start(
         &mut self,
         port: &Port,
@@ -202,7 +202,7 @@ impl Calls {
     }
 
     /// After a publication: is the callee asleep, has it closed?
-    #[inline]
+    #[inline(always)]
     fn look_up(&mut self, port: &Port) -> Wake {
         let wake = self.woken.look(&port.peer.memory, &self.sender);
         if control::is_closed(&port.peer.memory) && self.shut.is_none() {
@@ -213,7 +213,7 @@ impl Calls {
     }
 
     /// Makes sure that `needed` slots are free.
-    #[inline]
+    #[inline(always)]
     fn make_room(&mut self, port: &Port, needed: u32) -> Result<(), CallError> {
         if self.sender.free() >= needed {
             return Ok(());
@@ -225,7 +225,7 @@ impl Calls {
     }
 
     /// Takes everything that the callee has published.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn drain(&mut self, port: &Port) {
         if self.shut.as_ref().is_some_and(Shut::is_final) {
             return;
@@ -239,7 +239,7 @@ impl Calls {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn drain_ring(&mut self, port: &Port) -> Result<(), Violation> {
         let mut answer = Answer { slot: Slot::EMPTY, position: 0 };
         loop {
@@ -254,7 +254,7 @@ impl Calls {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn answered(&mut self, port: &Port, answer: &Answer) -> Result<(), Violation> {
         let id = answer.slot.id();
         let unknown = Violation::UnknownCall { id };
@@ -388,7 +388,7 @@ impl Calls {
     }
 
     /// The outcome of a call, once, if it is there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn collect(&mut self, ticket: Ticket) -> Option<Result<Answer, CallError>> {
         let entry = &mut self.entries[ticket.index()];
         if !matches!(entry.progress, Progress::Done(_)) {

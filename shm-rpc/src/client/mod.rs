@@ -61,7 +61,7 @@ impl Shared {
     }
 
     /// Encodes and publishes a request.
-    #[inline]
+    #[inline(always)]
     fn send(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Sent, CallError> {
         let mut slot = Slot::EMPTY;
         let (at, mut flags) = match options.deadline {
@@ -92,14 +92,14 @@ impl Shared {
     }
 
     /// Takes what is on the ring.
-    #[inline]
+    #[inline(always)]
     fn drain(&self, calls: &mut Calls) {
         calls.drain(&self.port);
         self.next_answer.store(calls.next().0, Release);
     }
 
     /// Releases the lock, then wakes whoever has become due.
-    #[inline]
+    #[inline(always)]
     fn unlock(&self, mut calls: MutexGuard<'_, Calls>) {
         if calls.has_due() {
             let due = calls.take_due();

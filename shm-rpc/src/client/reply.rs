@@ -19,7 +19,7 @@ pub struct Reply {
 
 impl Reply {
     /// Takes an answer; one that is a [`CallError`] becomes one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(shared: &Arc<Shared>, answer: Answer) -> Result<Self, CallError> {
         let reply = Self { shared: Arc::clone(shared), answer };
         if reply.answer.slot.answer_kind() != Kind::Error {
@@ -36,7 +36,7 @@ impl Reply {
 
     /// The message.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn view(&self) -> View<'_> {
         View::new(&self.shared.port.peer, &self.answer.slot)
     }
@@ -51,7 +51,7 @@ impl Reply {
     ///
     /// # Errors
     /// `Internal` if it is no encoding of the type: the callee's fault.
-    #[inline]
+    #[inline(always)]
     pub fn decode<T: DeserializeOwned, E: DeserializeOwned>(&self) -> Result<Result<T, E>, CallError> {
         if self.is_fault() {
             return self.view().decode().map(Err).map_err(blame_callee);
@@ -63,7 +63,7 @@ impl Reply {
     ///
     /// # Errors
     /// `Internal` if it is not exactly as long as the type, or is a typed error: the callee's fault.
-    #[inline]
+    #[inline(always)]
     pub fn pod<T: FromBytes>(&self) -> Result<T, CallError> {
         if self.is_fault() {
             return Err(CallError::Internal("the callee answered with a typed error where none is expected".into()));
@@ -78,7 +78,7 @@ fn blame_callee(error: DecodeError) -> CallError {
 }
 
 impl Drop for Reply {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         release(&self.shared.port, &self.answer);
     }

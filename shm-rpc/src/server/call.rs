@@ -58,12 +58,12 @@ impl Interest {
 }
 
 impl<'a> Call<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(shared: &'a Arc<Shared>, intake: &'a Intake) -> Self {
         Self { hold: Hold::Here { shared, intake }, is_answered: false }
     }
 
-    #[inline]
+    #[inline(always)]
     fn shared(&self) -> &Arc<Shared> {
         match &self.hold {
             Hold::Here { shared, .. } => shared,
@@ -71,7 +71,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&self) -> &Slot {
         match &self.hold {
             Hold::Here { intake, .. } => &intake.slot,
@@ -88,7 +88,7 @@ impl<'a> Call<'a> {
 
     /// Which method.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn method(&self) -> u32 {
         self.slot().low()
     }
@@ -108,7 +108,7 @@ impl<'a> Call<'a> {
 
     /// The message, where the caller wrote it.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn view(&self) -> View<'_> {
         View::new(&self.shared().port.peer, self.slot())
     }
@@ -117,7 +117,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// `Invalid`, to be sent back by [`Call::fail`].
-    #[inline]
+    #[inline(always)]
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         self.view().decode().map_err(blame_caller)
     }
@@ -126,7 +126,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// `Invalid`, to be sent back by [`Call::fail`].
-    #[inline]
+    #[inline(always)]
     pub fn pod<T: FromBytes>(&self) -> Result<T, CallError> {
         self.view().pod().map_err(blame_caller)
     }
@@ -147,7 +147,7 @@ impl<'a> Call<'a> {
     }
 
     /// Answers with the result. If it cannot be encoded or does not fit now, the caller gets `Internal` instead.
-    #[inline]
+    #[inline(always)]
     pub fn reply(mut self, payload: impl Payload) {
         self.is_answered = true;
         self.shared().answer(Kind::Reply, self.slot().id(), payload);
@@ -201,7 +201,7 @@ fn blame_caller(error: DecodeError) -> CallError {
 }
 
 impl Drop for Call<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.is_answered {
             return;

@@ -72,7 +72,7 @@ impl Intake {
     }
 
     /// The call that was taken last has been handed out: what came with it does not belong to the next one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn forget_context(&mut self) {
         if self.context.is_some() {
             self.context = None;
@@ -80,7 +80,7 @@ impl Intake {
     }
 
     /// The next call. Everything else on the ring is dealt with here.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self, shared: &Shared) -> Result<Next, Violation> {
         loop {
             match self.phase {
@@ -122,7 +122,7 @@ impl Intake {
     }
 
     /// Whether the call that was taken is to be executed.
-    #[inline]
+    #[inline(always)]
     fn admit(&mut self, shared: &Shared) -> Result<bool, Violation> {
         if self.slot.has_context() != self.context.is_some() {
             return Err(Violation::Context);

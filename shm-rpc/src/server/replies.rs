@@ -65,7 +65,7 @@ impl Replies {
 
     /// Publishes a message to the caller. There is always a slot for it: the caller has no more calls under way than the ring
     /// has slots less one. A caller that breaks this rule loses answers of its own.
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self, port: &Port, slot: &Slot) -> (u32, Wake) {
         let position = self.sender.position();
         self.sender.note_taken(position);
@@ -84,7 +84,7 @@ impl Replies {
 
 impl Shared {
     /// Answers a call with a payload, or, if that cannot be sent, with the reason.
-    #[inline]
+    #[inline(always)]
     pub(super) fn answer(&self, kind: Kind, id: u32, payload: impl Payload) {
         self.reclaim();
         let mut slot = Slot::EMPTY;
@@ -118,7 +118,7 @@ impl Shared {
         self.send(code, id, &mut slot, block);
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, code: u16, id: u32, slot: &mut Slot, block: Option<Block>) {
         let mut replies = lock(&self.replies);
         let place = match &block {
@@ -156,7 +156,7 @@ impl Shared {
     }
 
     /// Takes back what the caller no longer reads.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reclaim(&self) {
         if self.port.outbox.is_lent() {
             lock(&self.replies).reclaim(&self.port);
