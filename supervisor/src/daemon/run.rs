@@ -143,7 +143,12 @@ async fn serve(prepared: Prepared, signals: &mut Signals) -> Result<(), StartErr
     let api = AdminApi {
         handle: handle.clone(),
         packages,
-        doctor: Places { state: state.path().into(), run: run.path().into(), libexec: Some(libexec(&arguments)?), listen: Vec::new() },
+        doctor: Places {
+            state: state.path().into(),
+            run: run.path().into(),
+            libexec: Some(libexec(&arguments)?),
+            listen: Vec::new(),
+        },
         promises: Arc::new(promises),
     };
     let admin = tokio::spawn(admin::serve(admin_listener, api, async {

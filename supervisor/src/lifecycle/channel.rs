@@ -8,13 +8,15 @@
 //! A channel without a grant is never made, and one whose grant ends is closed; a callee closes its ring and is killed if it
 //! does not, so what the caller thinks of its routes matters for speed only.
 
+use std::collections::BTreeSet;
+
 use mortise_control::{ChannelId, ChannelReport, ChannelRole, ServiceName, WorkerId};
 
 use super::state::State;
 use super::turn::{About, Turn};
 use super::worker::Link;
 use super::{Action, Timer};
-use crate::api::EventKind;
+use crate::api::{EventKind, OperationId};
 
 /// Who calls whom for what.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,18 +190,21 @@ impl State {
     fn forget_channel(&mut self, id: ChannelId, turn: &mut Turn<'_>) {
         let Some(channel) = self.channels.remove(&id) else { return };
         turn.act(Action::ForgetChannel { channel: id });
+        // Receipts count what workers on their way out gave back, and what was theirs when they ended.
+        let mut concerned: BTreeSet<OperationId> =
+            self.operations.unended().filter(|it| it.awaits.contains(&id)).map(|it| it.operation.id.clone()).collect();
         for worker in [channel.edge.caller, channel.edge.callee] {
-            if let Some(worker) = self.slots.get_mut(worker) {
-                worker.channels.remove(&id);
-                worker.dropped.remove(&id);
-                let key = worker.key.clone();
-                self.touched.workers.insert(worker.id);
-                self.touch_operation_of(&key);
+            let Some(worker) = self.slots.get_mut(worker) else { continue };
+            worker.channels.remove(&id);
+            worker.dropped.remove(&id);
+            let (key, leaves) = (worker.key.clone(), worker.leaving.is_some());
+            self.touched.workers.insert(worker.id);
+            self.touch_operation_of(&key);
+            if leaves && let Some(operation) = self.operations.locks.get(&key) {
+                concerned.insert(operation.clone());
             }
         }
-        let waiting: Vec<_> =
-            self.operations.unended().filter(|it| it.awaits.contains(&id)).map(|it| it.operation.id.clone()).collect();
-        for operation in waiting {
+        for operation in concerned {
             if let Some(op) = self.operations.get_mut(&operation) {
                 op.awaits.remove(&id);
                 op.receipt.channels_closed += 1;

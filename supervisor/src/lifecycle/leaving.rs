@@ -13,7 +13,8 @@ impl State {
     pub(super) fn advance_leaving(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let Some(worker) = self.slots.get(id) else { return };
         let Some(leaving) = &worker.leaving else { return };
-        if leaving.stage != LeaveStage::Withdrawing {
+        // One of an earlier supervisor's that has not been heard yet may be serving: it is let drain like any other.
+        if leaving.stage != LeaveStage::Withdrawing || self.recovering.contains(&id) {
             return;
         }
         if !worker.ready {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use mortise_control::ChannelId;
+use mortise_control::{ChannelId, WorkerId};
 
 use super::state::State;
 use super::turn::{About, Turn};
@@ -34,6 +34,8 @@ pub(super) struct Op {
     /// Uninstall: packages to be removed.
     pub(super) removes: Vec<String>,
     pub(super) receipt: Receipt,
+    /// Publish: a caller that had no routes the last time it was looked at.
+    pub(super) unrouted: Option<WorkerId>,
     /// Channels of ended workers that a peer has not let go of.
     pub(super) awaits: BTreeSet<ChannelId>,
     /// What went wrong with the workers it is about.
@@ -84,6 +86,7 @@ impl Op {
             stage,
             removes: Vec::new(),
             receipt: Receipt::default(),
+            unrouted: None,
             awaits: BTreeSet::new(),
             trouble: None,
             receipt_timer: false,

@@ -1,7 +1,7 @@
 //! How far an operation has come: worked out from the state each time, so that it goes on the same way after the supervisor's
 //! death. `docs/operations.md` has the table of steps.
 
-use mortise_control::WorkerId;
+use mortise_control::{ServiceName, WorkerId};
 use semver::Version;
 
 use super::channel::{Edge, EdgeState, End, Stage as ChannelStage};
@@ -14,6 +14,13 @@ use super::worker::{LeaveStage, Life, Worker};
 use super::{Action, ModuleKey, Runtime, Timer};
 use crate::api::{ApiError, Blame, ErrorCode, OperationId, Request};
 use crate::store::{Change, EndKind, ModuleRecord};
+
+/// Who keeps a publish from being done.
+enum Unrouted {
+    Nobody,
+    Base,
+    Caller(WorkerId),
+}
 
 impl State {
     /// The rule for an operation.
@@ -47,8 +54,16 @@ impl State {
             },
             Request::Publish { .. } => {
                 self.take_step(id, "route", turn);
-                if self.is_published(&key) {
-                    self.end_operation(id, Ok(()), turn);
+                let last = self.operations.get(id).and_then(|it| it.unrouted);
+                let unrouted = self.unrouted(&key, last);
+                match unrouted {
+                    Unrouted::Nobody => self.end_operation(id, Ok(()), turn),
+                    Unrouted::Base => {}
+                    Unrouted::Caller(caller) => {
+                        if let Some(op) = self.operations.get_mut(id) {
+                            op.unrouted = Some(caller);
+                        }
+                    }
                 }
             }
             Request::Unpublish { .. } => {
@@ -315,30 +330,37 @@ impl State {
         self.touched.operations.insert(id.clone());
     }
 
-    /// Whether every ready caller has been routed to every ready worker of the module, and every base too.
-    fn is_published(&self, key: &ModuleKey) -> bool {
-        let Some(module) = self.modules.get(key) else { return true };
-        let Some(installed) = module.current() else { return true };
+    /// Who has not been routed yet to the workers of a module, if anybody. The search begins where it ended the last time,
+    /// so that a thousand callers are not looked at a thousand times.
+    fn unrouted(&self, key: &ModuleKey, last: Option<WorkerId>) -> Unrouted {
+        let Some(module) = self.modules.get(key) else { return Unrouted::Nobody };
+        let Some(installed) = module.current() else { return Unrouted::Nobody };
         let published = installed.spec.provides.iter().filter(|it| module.record.published.contains(&it.service));
         for provided in published {
             if provided.http.is_some() {
                 if !self.http_in_force() {
-                    return false;
+                    return Unrouted::Base;
                 }
                 continue;
             }
-            let callers = self.index.callers.get(&(key.tenant.clone(), provided.service.clone()));
-            let callers = callers.into_iter().flatten().filter_map(|it| self.slots.get(*it));
-            for caller in callers.filter(|it| it.ready && it.connected() && it.calls() && it.key != *key) {
-                if !self.is_routed_to(caller, key, &provided.service) {
-                    return false;
-                }
+            let service = &provided.service;
+            let Some(callers) = self.index.callers.get(&(key.tenant.clone(), service.clone())) else { continue };
+            let first = last.unwrap_or(WorkerId { slot: 0, generation: 0 });
+            let mut callers = callers.range(first..).chain(callers.range(..first));
+            if let Some(caller) = callers.find(|it| self.lacks(**it, key, service)) {
+                return Unrouted::Caller(*caller);
             }
         }
-        true
+        Unrouted::Nobody
     }
 
-    fn is_routed_to(&self, caller: &Worker, key: &ModuleKey, service: &mortise_control::ServiceName) -> bool {
+    /// Whether a caller can take routes to a service of the module and does not have them.
+    fn lacks(&self, caller: WorkerId, key: &ModuleKey, service: &ServiceName) -> bool {
+        let takes = |it: &&Worker| it.ready && it.connected() && it.calls() && it.key != *key;
+        self.slots.get(caller).filter(takes).is_some_and(|it| !self.is_routed_to(it, key, service))
+    }
+
+    fn is_routed_to(&self, caller: &Worker, key: &ModuleKey, service: &ServiceName) -> bool {
         if !caller.reported.is_empty() || !caller.routes.unacknowledged.is_empty() || caller.routes.sent.is_none() {
             return false;
         }
