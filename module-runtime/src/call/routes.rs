@@ -82,9 +82,8 @@ impl Routes {
         deadline: Option<Deadline>,
     ) -> Result<Arc<Outgoing>, Failure> {
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // Listens before it looks: a change in between is not missed.
-            changed.as_mut().enable();
+            // Made before it looks: it hears every change from here on, awaited or not.
+            let changed = self.changed.notified();
             if let Some(target) = self.pick(except) {
                 return Ok(target);
             }

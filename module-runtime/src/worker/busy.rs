@@ -28,8 +28,8 @@ impl Busy {
     /// Resolves when nothing is under way.
     pub(crate) async fn idle(&self) {
         loop {
-            let mut ended = std::pin::pin!(self.0.ended.notified());
-            ended.as_mut().enable();
+            // Made before it looks: it hears every end from here on, awaited or not.
+            let ended = self.0.ended.notified();
             if self.0.count.load(Acquire) == 0 {
                 return;
             }
