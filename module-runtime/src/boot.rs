@@ -1,7 +1,7 @@
 //! The boot record and the descriptors that come with it.
 #![allow(unsafe_code, reason = "inherited descriptors get their owner here")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
@@ -42,8 +42,9 @@ pub(crate) fn take() -> Result<Inherited, BootError> {
     let record = own(number).map_err(&refuse)?;
     let boot = read(&record).map_err(&refuse)?;
     let mut inherited = BTreeMap::new();
+    let mut numbers = BTreeSet::from([number]);
     for it in &boot.inherited {
-        let owned = if it.fd == number { Err("it is the record itself".into()) } else { own(it.fd) };
+        let owned = if numbers.insert(it.fd) { own(it.fd) } else { Err("another one has that number".into()) };
         let owned =
             owned.map_err(|reason| refuse(format!("inherited descriptor {} ({}): {reason}", it.name, it.fd)))?;
         if inherited.insert(it.name.clone(), owned).is_some() {
@@ -62,9 +63,8 @@ fn own(number: i32) -> Result<OwnedFd, String> {
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| e.to_string())?;
     // SAFETY: it is open (the fcntl worked), and the process was started with it: this runs first in `main`, once, when nobody
-    // else in the process has opened or been given a descriptor beyond input and output. The record names each number once:
-    // `take` refuses names that are there twice, and a number that is there twice would be closed twice only by a
-    // supervisor that writes such records, whom a worker trusts.
+    // else in the process has opened or been given a descriptor beyond input and output; and `take` refuses a number that
+    // the record names twice.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 

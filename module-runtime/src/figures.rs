@@ -136,6 +136,7 @@ impl Drop for Running<'_> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use mortise_control::stats::decode;
     use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -174,15 +175,24 @@ mod tests {
     fn nothing_is_lost_while_others_count() {
         let figures = Figures::new().unwrap();
         let spell = figures.counter(Side::Provided, &ServiceName::new("spell").unwrap());
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| (0..20_000).for_each(|_| spell.begin().end(Outcome::Answered)));
+        let moving = AtomicBool::new(true);
+        let count = || {
+            let mut counted = 0;
+            while moving.load(Relaxed) {
+                spell.begin().end(Outcome::Answered);
+                counted += 1;
             }
-            (0..50).for_each(|_| figures.move_to(file()).unwrap());
+            counted
+        };
+        let counted: u64 = std::thread::scope(|scope| {
+            let threads = [scope.spawn(count), scope.spawn(count)];
+            (0..2_000).for_each(|_| figures.move_to(file()).unwrap());
+            moving.store(false, Relaxed);
+            threads.into_iter().map(|it| it.join().unwrap()).sum()
         });
-        let fresh = file();
-        figures.move_to(&fresh).unwrap();
-        assert_eq!((read(&fresh)[0].calls, read(&fresh)[0].in_flight), (40_000, 0));
+        let last = file();
+        figures.move_to(&last).unwrap();
+        assert_eq!((read(&last)[0].calls, read(&last)[0].in_flight), (counted, 0));
     }
 
     #[test]

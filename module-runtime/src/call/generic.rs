@@ -12,7 +12,8 @@ use super::{CallError, Caller, Failure};
 /// Calls a service whose types this program does not know: arguments and results are JSON, or msgpack with field names.
 /// Made by [`crate::Worker::generic_client`].
 ///
-/// The service must not also be called by a typed client of the same worker: that one's channel carries fields by position.
+/// Where the same worker also has a typed client of the service, make this one first (in the entry): a channel that was opened
+/// for the typed client alone carries fields by position.
 #[derive(Clone, Debug)]
 pub struct GenericClient {
     caller: Caller,

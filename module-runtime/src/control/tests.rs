@@ -32,17 +32,29 @@ use crate::{Error, Worker};
 #[module_runtime::service(name = "words", error = String)]
 pub trait Words {
     fn count(&self, text: String) -> Result<usize, String>;
-    fn known(&self, word: String) -> Result<bool, String>;
+    /// Answers when the gate is opened.
+    async fn wait(&self) -> Result<usize, String>;
 }
 
-struct Counter(crate::Resource);
+struct Counter {
+    words: crate::Resource,
+    gate: Arc<Gate>,
+}
+
+/// Holds calls of `wait` back.
+struct Gate {
+    entered: mpsc::Sender<()>,
+    open: tokio::sync::Semaphore,
+}
 
 impl Words for Counter {
     fn count(&self, text: String) -> Result<usize, String> {
         Ok(text.split_whitespace().count())
     }
-    fn known(&self, word: String) -> Result<bool, String> {
-        Ok(self.0.split(|b| *b == b' ').any(|it| it == word.as_bytes()))
+    async fn wait(&self) -> Result<usize, String> {
+        self.gate.entered.send(()).map_err(|e| e.to_string())?;
+        drop(self.gate.open.acquire().await);
+        Ok(self.words.len())
     }
 }
 
@@ -195,6 +207,9 @@ fn route(line: &Line, epoch: u64, channels: &[ChannelId]) {
     assert!(matches!(line.hear(), ToSupervisor::RoutesApplied { epoch: applied } if applied == epoch));
 }
 
+/// The question that is answered when the gate opens.
+const WAIT: &str = "(wait)";
+
 type Question = (String, tokio::sync::oneshot::Sender<Result<usize, String>>);
 
 /// Two workers and their supervisor. The caller asks what the test tells it to.
@@ -205,13 +220,19 @@ struct World {
     callee: (Process, Line),
     pages: Vec<std::fs::File>,
     questions: tokio::sync::mpsc::UnboundedSender<Question>,
+    gate: Arc<Gate>,
+    entered: mpsc::Receiver<()>,
 }
 
-fn callee(path: &Path, worker: WorkerId) -> Process {
-    start(path, worker, |worker| async move {
+fn callee(path: &Path, worker: WorkerId) -> (Process, Arc<Gate>, mpsc::Receiver<()>) {
+    let (sender, entered) = mpsc::channel();
+    let gate = Arc::new(Gate { entered: sender, open: tokio::sync::Semaphore::new(0) });
+    let theirs = Arc::clone(&gate);
+    let process = start(path, worker, |worker| async move {
         let words = worker.resource("words")?;
-        worker.serve(WordsServer::new(Counter(words))).run().await
-    })
+        worker.serve(WordsServer::new(Counter { words, gate: theirs })).run().await
+    });
+    (process, gate, entered)
 }
 
 impl World {
@@ -225,13 +246,16 @@ impl World {
             tokio::spawn(async move {
                 while let Some((text, answer)) = asked.recv().await {
                     let words = words.with_timeout(Duration::from_secs(10));
-                    let result = words.count(text).await.map_err(|e| format!("{e:?}"));
-                    let _ = answer.send(result);
+                    // Concurrently: one that waits holds up no other.
+                    tokio::spawn(async move {
+                        let result = if text == WAIT { words.wait().await } else { words.count(text).await };
+                        let _ = answer.send(result.map_err(|e| format!("{e:?}")));
+                    });
                 }
             });
             worker.serving().run().await
         });
-        let callee = callee(&paths[1], CALLEE);
+        let (callee, gate, entered) = callee(&paths[1], CALLEE);
         let mut lines = Vec::new();
         let mut pages = Vec::new();
         for (listener, id) in listeners.iter().zip([CALLER, CALLEE]) {
@@ -247,7 +271,8 @@ impl World {
             lines.push(line);
         }
         let (callee_line, caller_line) = (lines.pop().unwrap(), lines.pop().unwrap());
-        Self { folder, listeners, caller: (caller, caller_line), callee: (callee, callee_line), pages, questions }
+        let (caller, callee) = ((caller, caller_line), (callee, callee_line));
+        Self { folder, listeners, caller, callee, pages, questions, gate, entered }
     }
 
     fn ask(&self, text: &str) -> tokio::sync::oneshot::Receiver<Result<usize, String>> {
@@ -329,7 +354,7 @@ fn a_supervisor_that_dies_stops_no_call_and_its_successor_hears_everything() {
     assert!(matches!(world.caller.1.hear(), ToSupervisor::Mapped { .. }));
 
     let paths: Vec<PathBuf> = world.listeners.iter().map(|it| it.path.clone()).collect();
-    let World { folder, listeners, caller, callee, pages, questions } = world;
+    let World { folder, listeners, caller, callee, pages, questions, gate, entered } = world;
     drop(listeners);
     let (caller, callee) = ((caller.0, drop(caller.1)).0, (callee.0, drop(callee.1)).0);
     let ask = |text: &str| {
@@ -353,6 +378,8 @@ fn a_supervisor_that_dies_stops_no_call_and_its_successor_hears_everything() {
         new_pages.push(line.welcome(&[]));
         lines.push(line);
     }
+    let held = |process: &Process| process.shared.state().channels.len();
+    assert_eq!((held(&caller), held(&callee)), (1, 1), "the half channel went with its supervisor");
     // Figures went over to the new page; the old one stands still.
     assert_eq!(ask("on the new page"), Ok(4));
     for (page, calls) in [(&new_pages[0], 102), (&pages[0], 101)] {
@@ -370,7 +397,7 @@ fn a_supervisor_that_dies_stops_no_call_and_its_successor_hears_everything() {
     assert_eq!(ask("two channels"), Ok(2));
     let (callee_line, caller_line) = (lines.pop().unwrap(), lines.pop().unwrap());
     let (caller, callee) = ((caller, caller_line), (callee, callee_line));
-    World { folder, listeners, caller, callee, pages: new_pages, questions }.end();
+    World { folder, listeners, caller, callee, pages: new_pages, questions, gate, entered }.end();
 }
 
 #[test]
@@ -379,7 +406,7 @@ fn a_callee_that_is_gone_is_replaced_and_its_channel_released() {
     connect(ChannelId(1), &world.caller.1, &world.callee.1);
     route(&world.caller.1, 1, &[ChannelId(1)]);
     assert_eq!(world.ask("one").blocking_recv().unwrap(), Ok(1));
-    let World { folder, mut listeners, caller, callee: first, pages, questions } = world;
+    let World { folder, mut listeners, caller, callee: first, pages, questions, .. } = world;
     // It ends by itself: its end of the wake socket closes with it.
     assert_eq!(first.0.terminate(), ExitCode::SUCCESS);
     let (sender, waiting) = tokio::sync::oneshot::channel();
@@ -387,7 +414,7 @@ fn a_callee_that_is_gone_is_replaced_and_its_channel_released() {
 
     let path = folder.path().join("second.sock");
     let listener = Listener::new(&path);
-    let second = callee(&path, WorkerId { slot: 2, generation: 2 });
+    let (second, gate, entered) = callee(&path, WorkerId { slot: 2, generation: 2 });
     let (line, _) = listener.accept();
     line.welcome(&[("words", b"one two")]);
     line.ready();
@@ -398,7 +425,7 @@ fn a_callee_that_is_gone_is_replaced_and_its_channel_released() {
     // The call that moved counts here too if it had been sent before the end was noticed.
     assert!(matches!(heard(&caller.1, ChannelId(1)), 1 | 2));
     listeners.push(listener);
-    World { folder, listeners, caller, callee: (second, line), pages, questions }.end();
+    World { folder, listeners, caller, callee: (second, line), pages, questions, gate, entered }.end();
 }
 
 #[test]
@@ -423,7 +450,7 @@ fn a_worker_that_fails_before_it_is_ready_says_why() {
 fn what_does_not_fit_is_refused_and_the_worker_lives_on() {
     let folder = tempfile::tempdir().unwrap();
     let listener = Listener::new(&folder.path().join("control.sock"));
-    let process = callee(&listener.path, CALLEE);
+    let (process, ..) = callee(&listener.path, CALLEE);
     let (line, _) = listener.accept();
     // One resource of another length than announced, one that is not sealed: the author's code decides what that means.
     let open = memfd_create(c"open", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
@@ -512,4 +539,83 @@ fn a_base_hears_routes_and_what_it_said_is_told_to_a_successor() {
     shared.terminate.send_replace(true);
     assert!(matches!(line.hear(), ToSupervisor::Drained { served: 0 }));
     assert_eq!(thread.join().unwrap(), ExitCode::SUCCESS);
+}
+
+#[test]
+fn a_channel_that_is_closed_with_a_call_in_it_is_told_of_until_it_is_unmapped() {
+    let world = World::new();
+    connect(ChannelId(1), &world.caller.1, &world.callee.1);
+    route(&world.caller.1, 1, &[ChannelId(1)]);
+    let waiting = world.ask(WAIT);
+    world.entered.recv_timeout(Duration::from_secs(10)).unwrap();
+    for line in [&world.callee.1, &world.caller.1] {
+        line.say(&ToWorker::Close { channel: ChannelId(1) }, &[]);
+        // The answer shows that what was said before has been heard.
+        line.say(&ToWorker::Ping { nonce: 1 }, &[]);
+        assert!(matches!(line.hear(), ToSupervisor::Pong { .. }), "nothing is released with a call in it");
+    }
+    let paths: Vec<PathBuf> = world.listeners.iter().map(|it| it.path.clone()).collect();
+    let World { folder, listeners, caller, callee, pages, questions, gate, entered } = world;
+    drop((listeners, caller.1, callee.1));
+    let listeners: Vec<Listener> = paths.iter().map(|it| Listener::new(it)).collect();
+    let mut lines: Vec<Line> = Vec::new();
+    for listener in &listeners {
+        let (line, hello) = listener.accept();
+        assert_eq!(hello.channels.iter().map(|it| it.channel).collect::<Vec<_>>(), [ChannelId(1)]);
+        line.welcome(&[]);
+        lines.push(line);
+    }
+    gate.open.add_permits(1);
+    assert_eq!(waiting.blocking_recv().unwrap(), Ok(7));
+    assert!(lines.iter().all(|it| heard(it, ChannelId(1)) == 1));
+    let (callee_line, caller_line) = (lines.pop().unwrap(), lines.pop().unwrap());
+    let (caller, callee) = ((caller.0, caller_line), (callee.0, callee_line));
+    World { folder, listeners, caller, callee, pages, questions, gate, entered }.end();
+}
+
+#[test]
+fn what_was_found_while_nobody_was_there_is_told_after_the_next_welcome() {
+    let world = World::new();
+    let World { folder, mut listeners, caller, callee, pages, questions, gate, entered } = world;
+    let path = listeners[1].path.clone();
+    drop((listeners.pop(), callee.1));
+    callee.0.shared.reports.send(ToSupervisor::Violation { channel: ChannelId(3), what: "a lie".into() });
+    let listener = Listener::new(&path);
+    let (line, _) = listener.accept();
+    let early = nix::sys::socket::recv(line.0.as_raw_fd(), &mut [0; 64], nix::sys::socket::MsgFlags::MSG_DONTWAIT);
+    assert_eq!(early, Err(nix::errno::Errno::EAGAIN), "nothing but the hello is said before the welcome");
+    line.welcome(&[]);
+    assert!(matches!(line.hear(), ToSupervisor::Violation { channel: ChannelId(3), .. }));
+    listeners.push(listener);
+    World { folder, listeners, caller, callee: (callee.0, line), pages, questions, gate, entered }.end();
+}
+
+#[test]
+fn a_drain_closes_a_channel_that_opens_late() {
+    let world = World::new();
+    let (caller, callee) = (&world.caller.1, &world.callee.1);
+    connect(ChannelId(1), caller, callee);
+    route(caller, 1, &[ChannelId(1)]);
+    let waiting = world.ask(WAIT);
+    world.entered.recv_timeout(Duration::from_secs(10)).unwrap();
+    // Attached before the drain, opened in it.
+    let size = shm_rpc::Geometry::new(SIZE.slots, SIZE.arena).unwrap();
+    let (own, peer) = (segment::create(size).unwrap(), segment::create(size).unwrap());
+    let (wake, theirs) = segment::wake_pair().unwrap();
+    callee.say(&ToWorker::Attach(attach(ChannelId(2), ChannelRole::Callee)), &[own.as_fd(), wake.as_fd()]);
+    assert!(matches!(callee.hear(), ToSupervisor::Mapped { .. }));
+    drop(shm_rpc::OwnSegment::map(&peer, size).unwrap());
+    segment::seal(&peer).unwrap();
+    callee.say(&ToWorker::Drain { within_ms: 10_000 }, &[]);
+    callee.say(&ToWorker::Open { channel: ChannelId(2) }, &[peer.as_fd()]);
+    assert_eq!(heard(callee, ChannelId(2)), 0);
+    // Nobody new is taken in.
+    callee.say(&ToWorker::Attach(attach(ChannelId(3), ChannelRole::Callee)), &[own.as_fd(), theirs.as_fd()]);
+    assert_eq!(heard(callee, ChannelId(3)), 0);
+    world.gate.open.add_permits(1);
+    assert_eq!(waiting.blocking_recv().unwrap(), Ok(7));
+    let mut last = [callee.hear(), callee.hear()];
+    last.sort_by_key(|it| matches!(it, ToSupervisor::Drained { .. }));
+    assert!(matches!(&last, [ToSupervisor::Released(_), ToSupervisor::Drained { served: 1 }]), "{last:?}");
+    world.end();
 }

@@ -15,7 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use mortise_control::stats::Side;
 use mortise_control::{Phase, ServiceName};
 use tokio::net::{UnixListener, UnixStream};
@@ -176,7 +176,9 @@ impl Server {
             async move { Ok::<_, Infallible>(server.answer(request).await) }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+            // The one client is the base, which keeps connections for later: one that was closed from this side just as it is
+            // used would cost a request its at-most-once.
+            .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), answer)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);

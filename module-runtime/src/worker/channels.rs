@@ -157,7 +157,7 @@ impl Shared {
             ChannelRole::Callee => {
                 let server = Server::new(end);
                 self.state().channels.insert(channel, Channel::Callee(server.control(), held));
-                drain::resume(self);
+                drain::newcomer(self, channel);
                 let provider = self.state().providers.get(&service).map(Arc::clone);
                 let counter = self.figures.counter(Side::Provided, &service);
                 let name = provider.as_ref().map_or("", |it| it.name);

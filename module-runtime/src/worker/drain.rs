@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use mortise_control::{Phase, ToSupervisor};
+use mortise_control::{ChannelId, Phase, ToSupervisor};
 
 use super::channels::Channel;
 use super::shared::Shared;
@@ -56,8 +56,14 @@ async fn finish(shared: Arc<Shared>) {
     shared.reports.send(ToSupervisor::Drained { served: shared.served.load(Relaxed) });
 }
 
-/// A drained worker that gets callers again is wanted back: a rollback.
-pub(crate) fn resume(shared: &Shared) {
+/// A callee's channel has come into the table. While the worker drains it is closed at once (it had been attached before); a
+/// drained worker that gets callers again is wanted back: a rollback.
+pub(crate) fn newcomer(shared: &Shared, channel: ChannelId) {
+    if *shared.phase.borrow() == Phase::Draining
+        && let Some(Channel::Callee(control, _)) = shared.state().channels.get(&channel)
+    {
+        control.close();
+    }
     shared.phase.send_if_modified(|phase| {
         let back = *phase == Phase::Drained;
         if back {

@@ -29,7 +29,7 @@ pub use self::serving::Serving;
 pub(crate) use self::shared::Shared;
 use crate::base::Base;
 use crate::call::{Caller, GenericClient, ServiceClient, ServiceServer};
-use crate::{Error, Resource};
+use crate::{Error, NO_FINGERPRINT, Resource};
 
 /// This worker: what it was given, and what it can do. Clones are the same worker.
 #[derive(Clone, Debug)]
@@ -103,9 +103,11 @@ impl Worker {
         C::new(Caller::new(self.shared.routes(&service)))
     }
 
-    /// A client of a service whose types this program does not know.
+    /// A client of a service whose types this program does not know. From now on this worker's channels of the service carry
+    /// fields by name.
     #[must_use]
     pub fn generic_client(&self, service: &ServiceName) -> GenericClient {
+        self.shared.note_client(service, NO_FINGERPRINT);
         GenericClient::new(Caller::new(self.shared.routes(service)))
     }
 

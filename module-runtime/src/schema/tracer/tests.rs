@@ -119,6 +119,42 @@ fn a_difference_in_any_variant_of_any_enum_is_seen() {
 }
 
 #[test]
+fn an_enum_inside_a_later_variant_is_seen_whole() {
+    #[derive(Deserialize)]
+    #[allow(dead_code)]
+    enum Inner {
+        A,
+        B,
+        C(u8),
+    }
+    #[derive(Deserialize)]
+    #[allow(dead_code)]
+    enum Outer {
+        Empty,
+        One(Vec<Inner>),
+        Other(Option<(u8, Inner)>),
+    }
+    mod changed {
+        #[derive(serde::Deserialize)]
+        #[allow(dead_code)]
+        pub enum Inner {
+            A,
+            B,
+            C(u16),
+        }
+        #[derive(serde::Deserialize)]
+        #[allow(dead_code)]
+        pub enum Outer {
+            Empty,
+            One(Vec<Inner>),
+            Other(Option<(u8, Inner)>),
+        }
+    }
+    assert!(structure::<Outer>().is_some());
+    assert_ne!(structure::<Outer>(), structure::<changed::Outer>());
+}
+
+#[test]
 fn types_inside_themselves_end() {
     #[derive(Deserialize)]
     #[allow(dead_code)]
