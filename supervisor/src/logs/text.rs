@@ -128,6 +128,8 @@ mod tests {
     const LINE: usize = super::super::split::LINE_BYTES;
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
         #[test]
         fn any_line_is_short_and_tame(
             bytes in prop_oneof![
