@@ -81,18 +81,21 @@ async fn structured_lines_are_those_of_an_sdk_on_stderr() {
     {
         let mut worker = worker(role);
         let line = event("a\nb").to_line();
+        let untraced = LogEvent { trace: None, ..event("c") }.to_line();
         let out = if to_stderr { &mut worker.stderr } else { &mut worker.stdout };
         out.write_all(&line).unwrap();
+        out.write_all(&untraced).unwrap();
         out.write_all(b"\x1e{\"v\":1,\"level\":\"INFO\"\n").unwrap();
         let (lines, latest) = worker.exits().await;
-        assert_eq!(lines.len(), 2);
-        assert!(lines[1].stream != LogStream::Event && lines[1].text.starts_with("\\u{1e}{"), "{:?}", lines[1]);
+        assert_eq!(lines.len(), 3);
+        assert!(lines[2].stream != LogStream::Event && lines[2].text.starts_with("\\u{1e}{"), "{:?}", lines[2]);
         assert_eq!(lines[0].stream == LogStream::Event, structured, "{role:?}");
         if structured {
             assert_eq!((lines[0].level.as_deref(), lines[0].text.as_str()), (Some("WARN"), "a\\nb"));
             assert_eq!(lines[0].fields["word"], "te\\u{1b}h");
             assert_eq!(lines[0].fields["target"], "spell::index");
             assert_eq!(lines[0].fields["trace"], "0af7651916cd43dd8448eb211c80319c", "a field cannot forge it");
+            assert_eq!(lines[1].fields.get("trace"), None, "nor when there is none");
             assert_eq!(latest[0], "WARN spell::index: a\\nb");
         }
     }
