@@ -80,7 +80,7 @@ fn requests_under_way_do_not_notice_a_kill() {
             let mut asked = 0;
             while !stop.load(Ordering::Relaxed) {
                 let mut answer = agent.post(&url).send("Teh server").expect("an answer");
-                assert_eq!(answer.body_mut().read_to_string().expect("a body"), "Teh: the, eh, tech, ten, tea\n");
+                assert_eq!(answer.body_mut().read_to_string().expect("a body"), "Teh: the, eth, tech, teth, tea\n");
                 asked += 1;
             }
             asked
