@@ -93,7 +93,9 @@ fn a_successor_finds_a_worker_by_pid_start_time_and_group() {
     let record = recorded(&running);
     let successor = Spawner::new(house.config.clone(), house.groups.clone()).unwrap();
     let adopt = |record| house.runtime.block_on(successor.adopt(record)).unwrap();
+    let other = house.spawn(house.shell("exec sleep 1000"));
     let wrong = [
+        Recorded { worker: other.worker, ..record },
         Recorded { start_time: record.start_time + 1, ..record },
         Recorded { pid: std::process::id(), ..record },
         Recorded { worker: WorkerId { generation: 2, ..record.worker }, ..record },

@@ -73,13 +73,12 @@ while True:
 #[test]
 fn a_spinning_worker_is_throttled() {
     let Some(house) = House::build() else { return };
-    let spin = "import time\nwhile time.process_time() < 0.3: pass";
+    let spin = "import time\nwhile time.process_time() < 0.2: pass";
     let throttled = |cpu: f64| {
         let mut spec = house.spec("/usr/bin/python3", &["-c", spin]);
         spec.limits.cpu = cpu;
         let running = house.spawn(spec);
         assert_eq!(house.exit(&running), ExitStatus::Code(0));
-        // Of at least 0.3 s of CPU time at a quarter of a core, or of four.
         let folders = running.group.v1_tasks().map(|it| it.with_file_name("cpu.stat"));
         let files: Vec<_> = folders.chain(running.group.v2_folder().map(|it| it.join("cpu.stat"))).collect();
         let text: String = files.iter().filter_map(|it| fs::read_to_string(it).ok()).collect();
@@ -87,7 +86,8 @@ fn a_spinning_worker_is_throttled() {
         house.remove(&running);
         count
     };
-    assert!(throttled(0.25) >= 5, "0.3 s of CPU time are at least twelve periods of a quarter");
+    // A twentieth of a core for 0.2 s of CPU time are forty periods. A busy machine may give it less than that in some.
+    assert!(throttled(0.05) >= 5);
     assert_eq!(throttled(4.0), 0);
 }
 

@@ -45,6 +45,7 @@ print(json.dumps({
     "there": [it for it in ["/sys", "/root", "/home", "/mnt", "/opt", "/srv", "/boot", "/var/lib"] if os.path.exists(it)],
     "writable": [it for it in ["/", "/usr", "/module", "/run/mortise", "/etc", "/dev"]
         if tried(lambda: os.open(it + "/x", os.O_CREAT | os.O_WRONLY)) == "allowed"],
+    "writable mounts": sorted(it[4] for it in (line.split(" ") for line in open("/proc/self/mountinfo")) if "rw" in it[5].split(",")),
     "tmp": tried(lambda: os.open("/tmp/x", os.O_CREAT | os.O_WRONLY)),
     "stdout": tried(lambda: os.open("/dev/stdout", os.O_WRONLY)),
     "null": tried(lambda: os.open("/dev/null", os.O_RDWR)),

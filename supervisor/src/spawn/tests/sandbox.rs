@@ -49,6 +49,7 @@ fn a_worker_sees_what_is_meant_for_it_and_nothing_else() {
     assert_eq!(seen["run"], json!(["control.sock", "http", "stderr", "stdout"]));
     assert_eq!(seen["there"], json!([]));
     assert_eq!(seen["writable"], json!([]));
+    assert_eq!(seen["writable mounts"], json!(["/proc", "/tmp"]));
     let open = (&seen["tmp"], &seen["stdout"], &seen["null"], &seen["run_from_usr"]);
     let yes = json!("allowed");
     assert_eq!(open, (&yes, &yes, &yes, &yes));
