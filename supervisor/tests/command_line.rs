@@ -285,6 +285,17 @@ fn events_are_followed_over_a_restart_of_the_supervisor() {
 }
 
 #[test]
+fn top_goes_on_over_a_restart_of_the_supervisor() {
+    let mut fake = Fake::start();
+    let mut following = Following::start(&mut mortise(&fake.socket, &["top", "--json", "--interval", "500ms"]));
+    let measured = |line: String| serde_json::from_str::<Value>(&line).unwrap()["at"].clone();
+    let before = measured(following.next());
+    fake.die_after(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{");
+    fake.serve();
+    assert_ne!(measured(following.next()), before);
+}
+
+#[test]
 fn logs_are_printed_and_followed() {
     let fake = Fake::start();
     for n in 0..3 {

@@ -145,7 +145,9 @@ pub fn report(session: &Session, operation: &Operation) -> Done {
         )),
         OperationState::Done => {
             screen.line(&done(&operation.request))?;
-            operation.receipt.as_ref().map_or(Ok(()), |it| screen.print(&given_back(it)))
+            // What gave nothing back, such as a swap to the version that runs, has nothing to say about it.
+            let receipt = operation.receipt.as_ref().filter(|it| **it != Receipt::default());
+            receipt.map_or(Ok(()), |it| screen.print(&given_back(it)))
         }
     }
 }
@@ -209,7 +211,7 @@ async fn list(session: &Session) -> Done {
             OperationState::Failed => ("failed", doing(&it.request)),
         };
         let why = it.error.as_ref().map(|it| super::screen::visible(&it.message)).unwrap_or_default();
-        let took = it.ended.map_or_else(|| "-".to_owned(), |end| units::since(it.started, end));
+        let took = it.ended.map_or_else(|| "-".to_owned(), |end| units::took(it.started, end));
         table.add_row([it.id.0.clone(), state.to_owned(), units::since(it.started, now) + " ago", took, what, why]);
     }
     session.screen.show(&table)

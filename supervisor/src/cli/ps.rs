@@ -25,6 +25,9 @@ pub struct Row {
     /// The worker; none when the module has none. Then all that follows is absent too.
     #[serde(flatten)]
     pub worker: Option<WorkerRow>,
+    /// Whether it could have workers: a module that only holds resources has none.
+    #[serde(skip, default)]
+    only_resources: bool,
 }
 
 /// The worker's part of a line.
@@ -79,6 +82,7 @@ fn rows(module: &ModuleStatus) -> Vec<Row> {
         version,
         desired: module.desired,
         worker,
+        only_resources: module.services.is_empty(),
     };
     if module.workers.is_empty() {
         let newest = module.installed.first().map(|it| it.version.clone());
@@ -114,6 +118,7 @@ fn show(screen: Screen, rows: &[Row], now: Timestamp) -> Done {
         let Some(it) = &row.worker else {
             let state = match row.desired {
                 Desired::Installed => "installed",
+                Desired::Running if row.only_resources => "running",
                 Desired::Running => "waiting",
             };
             table.add_row([module, version, "-".into(), state.into()]);

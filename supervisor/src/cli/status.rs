@@ -10,7 +10,7 @@ use super::fault::Done;
 use super::screen::{Screen, visible};
 use super::session::Session;
 use super::units;
-use crate::api::{Desired, ModuleStatus, ServiceFigures, ServiceStatus, Snapshot, WorkerStatus};
+use crate::api::{Desired, ModuleStatus, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus};
 
 /// `mortise status`.
 pub async fn status(session: &Session, module: Option<&ModuleName>) -> Done {
@@ -154,7 +154,7 @@ fn summary(screen: Screen, module: &ModuleStatus) -> String {
     if newest != module.version.as_ref() {
         let _ = write!(text, "  newest {}", newest.map_or("-".to_owned(), Version::to_string));
     }
-    for it in &module.workers {
+    for it in module.workers.iter().filter(|it| it.state != WorkerState::Stopped) {
         let _ = write!(text, "  {} {}", it.worker, screen.paint.state(it.state));
     }
     let published: Vec<_> = module.services.iter().filter(|it| it.published).map(|it| it.service.as_str()).collect();

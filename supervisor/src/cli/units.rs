@@ -44,6 +44,16 @@ pub fn age(age: Duration) -> String {
     }
 }
 
+/// How long something took: 85ms, 1.2s, 3m05s.
+pub fn took(began: Timestamp, ended: Timestamp) -> String {
+    let took = Duration::try_from(ended.duration_since(began)).unwrap_or_default();
+    match took.as_millis() {
+        ms @ 0..1000 => format!("{ms}ms"),
+        ms @ 1000..60_000 => format!("{:.1}s", ms as f64 / 1e3),
+        _ => age(took),
+    }
+}
+
 /// How long ago that was.
 pub fn since(then: Timestamp, now: Timestamp) -> String {
     age(Duration::try_from(now.duration_since(then)).unwrap_or_default())
@@ -98,6 +108,12 @@ mod tests {
         }
         let now = Timestamp::from_second(1000).unwrap();
         assert_eq!(since(Timestamp::from_second(2000).unwrap(), now), "0s", "a clock that was set back");
+    }
+
+    #[test]
+    fn what_is_quick_took_milliseconds() {
+        let took = |ms| took(Timestamp::UNIX_EPOCH, Timestamp::from_millisecond(ms).unwrap());
+        assert_eq!([0, 85, 1200, 185_000].map(took), ["0ms", "85ms", "1.2s", "3m05s"]);
     }
 
     #[test]

@@ -68,15 +68,17 @@ pub(super) fn no_service(key: &ModuleKey, version: &Version, service: &ServiceNa
 }
 
 pub(super) fn not_running(key: &ModuleKey, verb: &str) -> ApiError {
-    conflict(format!("{key} is not running, so there is nothing to {verb}")).remedy(format!("`mortise start {key}`"))
+    conflict(format!("{key} is not running, so there is nothing to {verb}"))
+        .remedy(format!("`mortise start {}` first.", key.module))
 }
 
 pub(super) fn still_running(key: &ModuleKey, version: &Version) -> ApiError {
-    conflict(format!("{key} {version} is running")).remedy(format!("`mortise stop {key}` first."))
+    conflict(format!("{key} {version} is running")).remedy(format!("`mortise stop {}` first.", key.module))
 }
 
 pub(super) fn other_version_runs(key: &ModuleKey, running: &Version, asked: &Version) -> ApiError {
-    conflict(format!("{key} runs version {running}")).remedy(format!("`mortise swap {}@{asked}`", key.module))
+    conflict(format!("{key} runs version {running}"))
+        .remedy(format!("`mortise swap {}@{asked}` replaces it.", key.module))
 }
 
 pub(super) fn published_elsewhere(tenant_service: &ServiceName, owner: &ModuleKey) -> ApiError {
@@ -91,7 +93,7 @@ pub(super) fn route_taken(route: &str, owner: &ModuleKey, service: &ServiceName)
 
 pub(super) fn drops_service(key: &ModuleKey, version: &Version, service: &ServiceName) -> ApiError {
     conflict(format!("{key} {version} does not provide service {service}, which is published"))
-        .remedy(format!("`mortise unpublish` {service} first, or take a version that provides it."))
+        .remedy(format!("`mortise unpublish {} {service}` first, or take a version that provides it.", key.module))
 }
 
 pub(super) fn no_resource(key: &ModuleKey, resource: &ResourceName) -> ApiError {
