@@ -8,8 +8,8 @@
 //!                         STATE/packages/HEX.mortise + STATE/packages/sha256/HEX/   (a worker's /module)
 //! ```
 //!
-//! A package file is one zstd frame that holds a tar archive, and the [`seal`]. `tar --zstd -tvf` shows what is in it. The archive
-//! is canonical: one tree has one archive, and [`read`] takes nothing that [`write`] would not have made.
+//! A package file is one zstd frame that holds a tar archive, and a seal (see `seal.rs`). `tar --zstd -tvf` shows what is in it.
+//! The archive is canonical: one tree has one archive, and what `pack` would not have written is not taken in.
 
 mod bounds;
 mod collect;
