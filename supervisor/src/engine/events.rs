@@ -13,7 +13,7 @@ const KEPT: usize = 4096;
 /// How far a follower may fall behind before it is told that it missed some.
 const FOLLOWER_LAG: usize = 1024;
 
-/// Lifecycle events, the latest [`KEPT`] of them.
+/// Lifecycle events, the latest of them.
 #[derive(Debug)]
 pub struct EventLog {
     kept: Mutex<Kept>,
