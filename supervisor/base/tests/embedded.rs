@@ -131,6 +131,7 @@ async fn calls_that_fail_say_why() {
 async fn the_base_serves_pages_and_routes_at_once() {
     let world = World::start();
     assert_eq!(world.get("/healthz/x", 0).await, (200, "page /healthz/x".into()));
+    world.running.route_http(1, Vec::new());
     assert_eq!(world.get("/site", 0).await.0, 404);
     let socket = world.folder.path().join("worker.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
@@ -153,7 +154,7 @@ async fn the_base_serves_pages_and_routes_at_once() {
         reach: HttpReach::Direct,
     };
     let service = ServiceName::new("site").unwrap();
-    world.running.route_http(1, vec![HttpRoute { host: None, prefix: "/site".into(), service, targets: vec![target] }]);
+    world.running.route_http(2, vec![HttpRoute { host: None, prefix: "/site".into(), service, targets: vec![target] }]);
     // The routes are on their way to the base's task.
     while world.get("/site", 0).await.0 == 404 {
         tokio::task::yield_now().await;

@@ -64,7 +64,7 @@ impl WorkerConnection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let written = Written::default();
-        let counted = Counted { stream, written: written.clone() };
+        let counted = Counted { stream, written: written.clone(), broken: false };
         let (sender, connection) = http1::Builder::new()
             .max_header_size(ANSWER_HEAD)
             .handshake::<_, UploadBody>(TokioIo::new(counted))
@@ -147,10 +147,12 @@ impl Pool {
     }
 }
 
-/// Counts what the kernel takes.
+/// Counts what the kernel takes. When it takes no more of a request that has begun to arrive, the rest is dropped and the answer still
+/// read: a worker may answer without reading to the end and close, and what it said lies in the socket.
 struct Counted<S> {
     stream: S,
     written: Written,
+    broken: bool,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -160,9 +162,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Counted<S> {
-    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = &written {
-            self.written.add(*bytes);
+    fn count(&mut self, len: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => self.written.add(bytes),
+            Poll::Ready(Err(_)) if !self.written.nothing() => {
+                self.broken = true;
+                return Poll::Ready(Ok(len));
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => {}
         }
         written
     }
@@ -171,7 +178,7 @@ impl<S: AsyncWrite + Unpin> Counted<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.count(written)
+        self.count(bytes.len(), written)
     }
 
     fn poll_write_vectored(
@@ -180,7 +187,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.count(written)
+        self.count(parts.iter().map(|it| it.len()).sum(), written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -192,6 +199,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match Pin::new(&mut self.stream).poll_shutdown(cx) {
+            Poll::Ready(Err(_)) if self.broken => Poll::Ready(Ok(())),
+            shut => shut,
+        }
     }
 }

@@ -9,6 +9,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use module_runtime::http::DEADLINE_HEADER;
 use module_runtime::{Deadline, WorkerId};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, Download, Held};
@@ -38,6 +39,9 @@ struct Exchange<'a> {
     /// The deadline as workers are told it.
     told_deadline: u64,
 }
+
+/// The routes have stayed as they were for as long as a request waits.
+struct NoChange;
 
 /// How one attempt ended that gave no answer.
 enum Failure {
@@ -179,7 +183,15 @@ impl Exchange<'_> {
         let mut gap_ends = None;
         loop {
             // Marked as seen before the routes are loaded: a change after this wakes the wait below.
-            changes.borrow_and_update();
+            let flips = *changes.borrow_and_update();
+            if flips == 0 {
+                // A base that has just started, beside an old one perhaps that shares its listener: what it does not know yet may
+                // well be published.
+                self.wait(&mut changes, &mut gap_ends)
+                    .await
+                    .map_err(|NoChange| Refusal::NotStarted("the base has not been told any routes yet".to_owned()))?;
+                continue;
+            }
             let routes = ingress.routes.load_full();
             let Some(route) = routes.find(self.target.host.as_deref(), self.target.path()) else {
                 return Err(Refusal::NoRoute(format!("nothing is published at {}", self.place())));
@@ -195,13 +207,10 @@ impl Exchange<'_> {
                         route.service
                     )));
                 }
-                let ends = *gap_ends.get_or_insert_with(|| Instant::now() + ingress.limits.gap_time);
-                match timeout_at(ends, changes.changed()).await {
-                    Ok(Ok(())) => refused.clear(),
-                    Ok(Err(_)) | Err(_) => {
-                        return Err(Refusal::NotStarted(format!("no worker of {} accepts", route.service)));
-                    }
-                }
+                self.wait(&mut changes, &mut gap_ends)
+                    .await
+                    .map_err(|NoChange| Refusal::NotStarted(format!("no worker of {} accepts", route.service)))?;
+                refused.clear();
                 continue;
             };
             let lease = match upstream.enter(ingress.limits.in_flight_per_worker) {
@@ -235,6 +244,15 @@ impl Exchange<'_> {
         }
     }
 
+    /// Waits for new routes, until `ends` (set at the first wait).
+    async fn wait(&self, changes: &mut watch::Receiver<u64>, ends: &mut Option<Instant>) -> Result<(), NoChange> {
+        let ends = *ends.get_or_insert_with(|| Instant::now() + self.ingress.limits.gap_time);
+        match timeout_at(ends, changes.changed()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(NoChange),
+        }
+    }
+
     async fn attempt(
         &mut self,
         mut connection: WorkerConnection,
@@ -242,7 +260,6 @@ impl Exchange<'_> {
         route: &Route,
         ticket: &Ticket,
     ) -> Result<Response<Bare>, Failure> {
-        let before = connection.written.total();
         let mut request = Request::new(self.upload.attempt(connection.written.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.path_and_query.clone();
@@ -254,7 +271,7 @@ impl Exchange<'_> {
             Ok(response) => response,
             Err(mut failed) => {
                 // hyper gives the message back when it never came to write it.
-                let unsent = failed.take_message().is_some() || connection.written.total() == before;
+                let unsent = failed.take_message().is_some() || connection.written.nothing();
                 let error = failed.into_error();
                 return Err(self.judge(unsent, connection.history, &upstream, route, &error));
             }

@@ -12,17 +12,23 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 /// to be closed has usually cost the first pieces of the body.
 const REPLAY_BYTES: usize = 128 << 10;
 
-/// Bytes that the kernel has taken on a connection to a worker.
+/// Bytes of the present request that the kernel has taken on a connection to a worker.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written(Arc<AtomicU64>);
 
 impl Written {
+    /// Another request begins.
+    fn begin(&self) {
+        self.0.store(0, Relaxed);
+    }
+
     pub(crate) fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Relaxed);
     }
 
-    pub(crate) fn total(&self) -> u64 {
-        self.0.load(Relaxed)
+    /// Whether no byte of the request has gone.
+    pub(crate) fn nothing(&self) -> bool {
+        self.0.load(Relaxed) == 0
     }
 }
 
@@ -64,7 +70,6 @@ pub(crate) struct UploadBody {
     at: usize,
     given: u64,
     written: Written,
-    written_before: u64,
 }
 
 /// Whether a failed attempt can be followed by another.
@@ -99,9 +104,8 @@ impl Upload {
     pub(crate) fn attempt(&self, written: Written) -> UploadBody {
         let mut state = lock(&self.0);
         state.attempt += 1;
-        let written_before = written.total();
-        let attempt = state.attempt;
-        UploadBody { state: Arc::clone(&self.0), attempt, at: 0, given: 0, written, written_before }
+        written.begin();
+        UploadBody { state: Arc::clone(&self.0), attempt: state.attempt, at: 0, given: 0, written }
     }
 
     /// Whether everything that was given to attempts is still here.
@@ -139,7 +143,7 @@ impl UploadBody {
                 Some(room) => state.room = room,
                 None => return Poll::Ready(Some(Err(state.fail(UploadFault::TooLarge)))),
             }
-            if self.written.total() == self.written_before && state.replay_bytes + data.len() <= REPLAY_BYTES {
+            if self.written.nothing() && state.replay_bytes + data.len() <= REPLAY_BYTES {
                 state.replay_bytes += data.len();
                 if let Some(replay) = &mut state.replay {
                     replay.push(data.clone());

@@ -123,6 +123,28 @@ async fn answers_that_are_none_are_502() {
 }
 
 #[tokio::test]
+async fn an_answer_without_reading_to_the_end_arrives() {
+    let world = World::start(Limits::default()).await;
+    let worker = world.raw_worker(1, |mut stream, _| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlarge").await.unwrap();
+    });
+    world.route(&[worker]);
+    for number in 0..20 {
+        let mut client = world.client().await;
+        let length = 8 << 20;
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")).await;
+        let (mut reading, mut writing) = client.stream.into_split();
+        // Ends early: nobody takes it all.
+        let upload = tokio::spawn(async move { writing.write_all(&vec![0; length]).await.is_ok() });
+        let mut answer = vec![0; 12];
+        reading.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, b"HTTP/1.1 413", "request {number}");
+        upload.abort();
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_not_made_whole() {
     let mut world = World::start(Limits::default()).await;
     for (slot, answer) in [

@@ -173,6 +173,8 @@ async fn a_handler_of_the_base_answers_its_prefix() {
     let limits = Limits { body_bytes: 100, ..Limits::default() };
     let (ingress, events) = Ingress::new(limits, handlers, None);
     let world = World::with(ingress, events).await;
+    assert_eq!(world.get("/healthz").await.body(), "0 bytes", "needs no routes");
+    world.apply(&[]);
     assert_eq!(world.get("/healthz").await.body(), "0 bytes");
     assert_eq!(world.ask(post("/healthz/x", "hello")).await.body(), "5 bytes");
     assert_eq!(world.ask(post("/healthz/x", vec![0; 101])).await.status(), 413);
@@ -182,6 +184,7 @@ async fn a_handler_of_the_base_answers_its_prefix() {
 #[tokio::test]
 async fn errors_are_json_for_programs_and_text_for_people() {
     let world = World::start(Limits::default()).await;
+    world.apply(&[]);
     let response = world.get("/x").await;
     assert_eq!(
         (response.status().as_u16(), &response.headers()["content-type"]),
@@ -195,4 +198,19 @@ async fn errors_are_json_for_programs_and_text_for_people() {
     let response = world.ask(request).await;
     assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
     assert!(response.body().starts_with(b"no-route: nothing is published at a.example/x"));
+}
+
+#[tokio::test]
+async fn a_request_that_comes_before_the_first_routes_waits_for_them() {
+    let world = World::start(Limits::default()).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    while world.ingress.admission.in_flight() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let worker = world.worker(1, 1, echo);
+    world.route(&[worker]);
+    assert_eq!(client.answer().await.status, 200);
+    let untold = World::start(Limits { gap_time: Duration::from_millis(50), ..Limits::default() }).await;
+    assert_eq!(untold.get("/").await.status(), 503);
 }
