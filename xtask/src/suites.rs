@@ -138,7 +138,7 @@ impl Suite {
             }
             Self::Loom => {
                 let mut tests = cargo();
-                tests.args(["test", "-p", "shm-rpc", "--release", "--lib", "--", "loom"]).args(filter);
+                tests.args(["test", "-p", "shm-rpc", "--release", "--lib", "--", "models"]).args(filter);
                 tests.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root().join("target/loom"));
                 count(tally, &mut tests)
             }
