@@ -7,8 +7,14 @@
 //! [`State::step`] does no I/O, has no clock and no dice. It is level-triggered: an event changes what is known, then
 //! whatever the change may have made necessary is worked out from the state as a whole, so that the same rules serve an
 //! operation, a crash and the return of the supervisor after its own death.
+//!
+//! The way through it: `state` (events in, rules until nothing is left to do), `touched` (whose rules run), `journal` (what goes to
+//! disk, and what follows when it is there). Then by subject: `requests`, `admission`, `refusals` and `operation`, `progress`;
+//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`; `channel`, `callers`, `reports`; `ingress`; `resources`;
+//! `restore`, `stop`, `snapshot`.
 
 mod action;
+mod admission;
 mod callers;
 mod channel;
 mod config;
@@ -23,6 +29,7 @@ mod module;
 mod operation;
 mod progress;
 mod refusals;
+mod reports;
 mod requests;
 mod resources;
 mod restore;
