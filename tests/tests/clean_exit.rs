@@ -3,6 +3,7 @@
 use std::fs;
 
 use mortise_tests::{World, as_root, eventually};
+use nix::sys::signal::SigSet;
 use serde_json::json;
 
 fn descriptors(pid: u32) -> Vec<String> {
@@ -64,5 +65,15 @@ fn a_supervisor_that_is_told_to_stop_stops_everything() {
     for module in ["unruly", "load", "legacy"] {
         world.deploy(module);
     }
+    world.end();
+}
+
+#[test]
+fn a_supervisor_whose_parent_has_blocked_the_signals_still_hears_that_it_is_to_stop() {
+    as_root!();
+    // A mask is inherited by what is started; this thread's own is put back afterwards.
+    let before = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).expect("signals are blocked");
+    let world = World::start();
+    before.thread_set_mask().expect("the mask is put back");
     world.end();
 }

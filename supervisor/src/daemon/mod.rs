@@ -24,6 +24,7 @@ pub use error::StartError;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use nix::sys::signal::SigSet;
 
 /// The word that makes this program the loader of a resource. Not for people.
 const LOADER: &str = "loader";
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         return crate::resource::loader::main(words);
     }
     let arguments = Arguments::parse();
+    hear_signals();
     log::start(arguments.log_format);
     log::abort_on_panic();
     match run::run(arguments) {
@@ -44,5 +46,13 @@ pub fn main() -> ExitCode {
             tracing::error!("mortised does not start: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Unblocks every signal. A mask is inherited: started by a program that waits for SIGTERM with it blocked, we would never hear ours.
+/// Called before any thread is made, so that all have the mask.
+fn hear_signals() {
+    if let Err(error) = SigSet::all().thread_unblock() {
+        eprintln!("mortised: cannot unblock signals: {error}");
     }
 }
