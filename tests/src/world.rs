@@ -15,7 +15,7 @@ use crate::Baseline;
 /// not wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running supervisor with the stock base. Dropped without [`World::end`], it is stopped without being looked at.
+/// A running supervisor with a base, the stock one unless a test wants another. Dropped without [`World::end`], it is stopped without being looked at.
 pub struct World {
     /// The supervisor.
     pub daemon: Daemon,
@@ -47,6 +47,16 @@ impl World {
     /// The same with further arguments for `mortised`.
     #[must_use]
     pub fn start_with(more: &[&str]) -> Self {
+        Self::start_as("base", more)
+    }
+
+    /// The same with another base: one of the laid out modules.
+    #[must_use]
+    pub fn start_on(base: &str) -> Self {
+        Self::start_as(base, &[])
+    }
+
+    fn start_as(base: &str, more: &[&str]) -> Self {
         let artifacts = artifacts();
         let before = Baseline::take();
         let folder = tempfile::Builder::new().prefix("mortise-test-").tempdir().expect("a temporary folder");
@@ -55,7 +65,7 @@ impl World {
             Options {
                 folder: folder.path().to_owned(),
                 listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
-                base: Some(artifacts.packages.join("base")),
+                base: Some(artifacts.packages.join(base)),
                 allow_degraded: Vec::new(),
                 more: more.iter().map(|it| (*it).to_owned()).collect(),
             },

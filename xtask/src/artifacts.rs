@@ -72,6 +72,8 @@ const MODULES: &[Module] = &[
     Module { name: "markdown-2", folder: "examples/markdown/2.0", program: Some("markdown-2"), files: &[] },
     Module { name: "site", folder: "examples/site", program: Some("site"), files: &[] },
     Module { name: "legacy", folder: "examples/legacy", program: None, files: &["guestbook.py"] },
+    Module { name: "custom-base", folder: "examples/custom-base", program: Some("custom-base"), files: &[] },
+    Module { name: "visits", folder: "examples/custom-base/visits", program: Some("visits"), files: &[] },
     Module { name: "unruly", folder: "tests/modules/unruly", program: Some("unruly"), files: &[] },
     Module { name: "load", folder: "tests/modules/load", program: Some("load"), files: &[] },
 ];

@@ -21,7 +21,7 @@ pub struct Test {
     /// One suite
     #[arg(long, value_enum)]
     only: Option<Suite>,
-    /// Only tests whose names contain this
+    /// Only tests whose names contain this; for `system`, also the name of a file of tests
     #[arg(requires = "only")]
     filter: Option<String>,
 }
@@ -75,7 +75,8 @@ impl Test {
             println!("\n━━ {name}");
             let began = Instant::now();
             let mut tally = Tally::default();
-            if let Err(failure) = suite.run(&mut tally, self.filter.as_deref()) {
+            let result = suite.run(&mut tally, self.filter.as_deref());
+            if let Err(failure) = result.and_then(|()| tally.ran_something()) {
                 println!("{failure}");
                 tally.failed = tally.failed.max(1);
             }
@@ -106,6 +107,14 @@ impl Tally {
         self.failed += number_before(result, " failed");
         let ignored = number_before(result, " ignored");
         self.skipped.extend((0..ignored).map(|_| "marked #[ignore], see above".to_owned()));
+    }
+
+    /// A filter that fits nothing is a slip, and no success.
+    fn ran_something(&self) -> Result<(), Failure> {
+        if self.passed + self.failed == 0 && self.skipped.is_empty() {
+            return Err("no test ran: the filter fits no test's name".into());
+        }
+        Ok(())
     }
 
     /// A test that skips itself passes for libtest.
@@ -145,7 +154,15 @@ impl Suite {
             Self::System => {
                 Artifacts::build(Profile::Dev)?;
                 let mut tests = cargo();
-                tests.args(["test", "-p", "mortise-tests", "--no-fail-fast"]).args(filter);
+                tests.args(["test", "-p", "mortise-tests", "--no-fail-fast"]);
+                match filter {
+                    Some(file) if root().join(format!("tests/tests/{file}.rs")).is_file() => {
+                        tests.args(["--test", &file]);
+                    }
+                    other => {
+                        tests.args(other);
+                    }
+                }
                 // One at a time: they measure shares of the processor and look for what is left over.
                 count(tally, tests.args(["--", "--test-threads=1"]))
             }
