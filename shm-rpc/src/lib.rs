@@ -103,10 +103,8 @@ pub use options::{CallOptions, Tags, Trace};
 pub use payload::{Encoded, Encoding, Payload, Pod, With, Writer};
 #[cfg(not(loom))]
 pub use release::Released;
-#[cfg(all(feature = "tokio", not(loom)))]
-pub use server::ServeError;
 #[cfg(not(loom))]
-pub use server::{Call, Ended, Served, Server, ServerControl};
+pub use server::{Call, Ended, Serve, ServeError, Served, Server, ServerControl, ServerSet, SetControl};
 #[cfg(not(loom))]
 pub use spin::Patience;
 #[cfg(not(loom))]

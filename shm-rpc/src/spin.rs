@@ -70,9 +70,23 @@ impl Learned {
         }
     }
 
+    /// Whether it may spin at all.
+    pub(crate) fn is_adaptive(&self) -> bool {
+        self.patience == Patience::Adaptive
+    }
+
+    /// Tells the peer where this side runs: `here` is the CPU's number plus one.
+    #[inline]
+    pub(crate) fn tell_cpu(&self, own: &OwnMemory, here: u32) {
+        if self.told_cpu.load(Relaxed) != here {
+            self.told_cpu.store(here, Relaxed);
+            control::store_cpu(own, here);
+        }
+    }
+
     /// How long the next wait should spin.
     #[inline]
-    fn budget(&self) -> u64 {
+    pub(crate) fn budget(&self) -> u64 {
         if self.uncovered.load(Relaxed) < PATIENT_FOR {
             return LONG;
         }
@@ -87,21 +101,29 @@ impl Learned {
         TRY
     }
 
+    /// What was waited for came while it was spun for.
     #[inline]
-    fn covered(&self) {
+    pub(crate) fn covered(&self) {
         if self.uncovered.load(Relaxed) != 0 {
             self.uncovered.store(0, Relaxed);
             self.try_every.store(TRY_EVERY, Relaxed);
         }
     }
 
-    fn not_covered(&self) {
+    /// It did not.
+    pub(crate) fn not_covered(&self) {
         let uncovered = self.uncovered.load(Relaxed);
         if uncovered < PATIENT_FOR {
             self.uncovered.store(uncovered + 1, Relaxed);
             self.next_try.store(self.try_every.load(Relaxed), Relaxed);
         }
     }
+}
+
+/// The number of the CPU that this thread runs on, plus one; 0: unknown.
+#[inline]
+pub(crate) fn current_cpu() -> u32 {
+    sched_getcpu().map_or(0, |it| it as u32 + 1)
 }
 
 /// What a wait does before it sleeps.
@@ -136,11 +158,8 @@ impl<'a> Spin<'a> {
     /// Tells the peer where this side runs, and compares.
     #[inline]
     pub(crate) fn new(learned: &'a Learned, own: &OwnMemory, peer: &PeerMemory, deadline: Option<Deadline>) -> Self {
-        let here = sched_getcpu().map_or(0, |it| it as u32 + 1);
-        if learned.told_cpu.load(Relaxed) != here {
-            learned.told_cpu.store(here, Relaxed);
-            control::store_cpu(own, here);
-        }
+        let here = current_cpu();
+        learned.tell_cpu(own, here);
         let plan = match learned.patience {
             Patience::Park => Plan::Nothing,
             Patience::Adaptive if here != 0 && control::load_cpu(peer) == here => Plan::Yield { left: YIELDS },

@@ -1,12 +1,13 @@
 //! Ending a server from outside, and how it finds out wherever it waits.
 
-use std::sync::{Condvar, PoisonError};
+use std::sync::{Condvar, OnceLock, PoisonError};
 
 use super::Shared;
+use super::set::Told;
 use crate::release::Released;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
 
 /// What other threads and tasks can do with a [`crate::Server`] while it serves.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Stop {
     changed: Condvar,
     #[cfg(feature = "tokio")]
     pub(super) task: futures_util::task::AtomicWaker,
+    /// The set that serves it, if one does.
+    set: OnceLock<Told>,
 }
 
 impl Stop {
@@ -43,7 +46,6 @@ impl Stop {
     }
 
     /// The bell has told that the caller is gone.
-    #[cfg(feature = "tokio")]
     pub(super) fn note_gone(&self) {
         self.flags.fetch_or(GONE, SeqCst);
     }
@@ -77,6 +79,18 @@ impl Stop {
         self.changed.notify_all();
         #[cfg(feature = "tokio")]
         self.task.wake();
+        // Whoever has set a flag sees the set, or the set, which looks at the flags after it has made itself known, sees that.
+        fence(SeqCst);
+        if let Some(set) = self.set.get() {
+            set.tell();
+        }
+    }
+
+    /// A set serves it from now on, and must look at the wishes after this.
+    pub(super) fn join(&self, set: Told) {
+        let joined = self.set.set(set);
+        debug_assert!(joined.is_ok(), "a server moves into a set once");
+        fence(SeqCst);
     }
 
     /// From now on answers are told to whoever waits for the drain.

@@ -1,30 +1,30 @@
 //! The callee's end of a channel.
 //!
 //! One thread or task takes requests off the ring, in order (`intake`); it or others answer them, in any order (`replies`). The
-//! two loops around them are `thread` and `task`.
+//! loops around them are `thread` and `task`, for one channel each, and `set`, one thread for many.
 
 mod call;
 mod control;
 mod intake;
 mod replies;
+mod set;
 #[cfg(feature = "tokio")]
 mod task;
 mod thread;
 
-use crate::End;
 use crate::port::Port;
 use crate::release::Held;
 use crate::spin::{Learned, Patience};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Arc, Mutex};
+use crate::{End, Violation};
 use control::Stop;
 use intake::Intake;
 use replies::Replies;
 
 pub use call::Call;
 pub use control::ServerControl;
-#[cfg(feature = "tokio")]
-pub use task::ServeError;
+pub use set::{Serve, ServerSet, SetControl};
 
 /// The callee's end of a channel.
 #[derive(Debug)]
@@ -66,6 +66,17 @@ pub enum Ended {
     CallerDone,
     /// The caller's process has ended. Calls that are still being executed answer nobody.
     CallerGone,
+}
+
+/// Why serving ended without a [`Served`].
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The caller wrote what no honest one writes.
+    #[error("protocol violation by the caller: {0}")]
+    Violation(#[from] Violation),
+    /// The wake socket could not be listened to.
+    #[error("listening to the wake socket: {0}")]
+    Bell(#[from] std::io::Error),
 }
 
 impl Server {

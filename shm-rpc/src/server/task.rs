@@ -10,8 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::call::Interest;
 use super::intake::Next;
-use super::{Call, Ended, Served, Server};
-use crate::Violation;
+use super::{Call, Ended, ServeError, Served, Server};
 use crate::bell::Bell;
 use crate::control::SOCKET;
 use crate::port::Heard;
@@ -19,17 +18,6 @@ use crate::sync::Arc;
 
 /// Requests taken before other tasks of the thread get a turn.
 const BATCH: u32 = 32;
-
-/// Why serving in a task ended without a [`Served`].
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The caller wrote what no honest one writes.
-    #[error("protocol violation by the caller: {0}")]
-    Violation(#[from] Violation),
-    /// The wake socket could not be listened to.
-    #[error("listening to the wake socket: {0}")]
-    Bell(#[from] std::io::Error),
-}
 
 /// A handler at work: gone as soon as its caller loses interest.
 struct Running<F> {

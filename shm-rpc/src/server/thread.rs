@@ -38,17 +38,25 @@ impl Server {
     #[inline]
     pub(crate) fn take_now(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Left, Violation> {
         loop {
-            match self.intake.next(&self.shared)? {
-                Next::Call => {
-                    let call = Call::new(&self.shared, &self.intake);
-                    // The panic hook has reported it, and the call has answered as it was dropped.
-                    let _ = catch_unwind(AssertUnwindSafe(|| handler(call)));
-                    self.intake.forget_context();
-                }
+            match self.take_one(&mut handler)? {
+                Next::Call => {}
                 Next::Over => return Ok(Left::Over),
                 Next::Empty => return Ok(Left::Empty),
             }
         }
+    }
+
+    /// Serves one call, if there is one now.
+    #[inline(always)]
+    pub(super) fn take_one(&mut self, handler: &mut impl FnMut(Call<'_>)) -> Result<Next, Violation> {
+        let next = self.intake.next(&self.shared)?;
+        if let Next::Call = next {
+            let call = Call::new(&self.shared, &self.intake);
+            // The panic hook has reported it, and the call has answered as it was dropped.
+            let _ = catch_unwind(AssertUnwindSafe(|| handler(call)));
+            self.intake.forget_context();
+        }
+        Ok(next)
     }
 
     /// Waits for a request, or for a wish to end.
