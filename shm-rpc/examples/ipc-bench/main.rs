@@ -8,6 +8,7 @@
 //! virtual machine's host moves the CPUs near to and far from each other; a chunk whose two limits differ is thrown away. One JSON
 //! object per line and placement: `near` where the limit's word comes back within 200 ns, `far` otherwise.
 
+mod idle;
 mod limit;
 mod measure;
 mod other;
@@ -30,10 +31,12 @@ pub enum How {
     ParkOneCore,
     /// tokio tasks, on two CPUs.
     Tasks,
+    /// A thread that serves a thousand idle channels beside the one that is measured; spinning, on two CPUs.
+    Many,
 }
 
 impl How {
-    const ALL: [Self; 5] = [Self::Spin, Self::ParkTwoCores, Self::OneCore, Self::ParkOneCore, Self::Tasks];
+    const ALL: [Self; 6] = [Self::Spin, Self::ParkTwoCores, Self::OneCore, Self::ParkOneCore, Self::Tasks, Self::Many];
 
     fn number(self) -> usize {
         Self::ALL.iter().position(|it| *it == self).unwrap()
@@ -60,16 +63,16 @@ pub struct Case {
 }
 
 impl Case {
-    /// Whether the CPUs were near to each other, judging by the limit.
-    fn is_near(&self, limit_ns: f64) -> bool {
-        self.how == How::Spin
-            && match self.limit {
-                Limit::Spin => limit_ns < 200.0,
-                Limit::SpinAndCodec => limit_ns < 650.0,
-                Limit::Bulk => limit_ns < 200_000.0,
-                Limit::Window => limit_ns < 40.0,
-                Limit::Futex | Limit::Epoll => false,
-            }
+    /// What the limit takes at most, in ns, where the CPUs are near to each other.
+    fn near_below(&self) -> f64 {
+        match self.limit {
+            _ if self.how != How::Spin => 0.0,
+            Limit::Spin => 200.0,
+            Limit::SpinAndCodec => 650.0,
+            Limit::Bulk => 200_000.0,
+            Limit::Window => 40.0,
+            Limit::Futex | Limit::Epoll => 0.0,
+        }
     }
 }
 
@@ -86,6 +89,15 @@ const CASES: [Case; 10] = [
     Case { name: "pipelined-64", work: Work::Pipelined, how: How::Spin, limit: Limit::Window, at_most: 2.5 },
 ];
 
+/// A row that is no case: its name, and what measures it for so many seconds.
+type Other = (&'static str, fn(&'static str, f64));
+
+const OTHERS: [Other; 1] = [("idle-1000", idle::run)];
+
+fn names() -> impl Iterator<Item = &'static str> {
+    CASES.iter().map(|it| it.name).chain(OTHERS.iter().map(|it| it.0))
+}
+
 fn main() {
     if other::run_if_asked() {
         return;
@@ -99,17 +111,19 @@ fn main() {
                 seconds = arguments.next().and_then(|it| it.parse().ok()).expect("--seconds takes a number");
             }
             "--json" => {}
-            name if CASES.iter().any(|it| it.name == name) => wanted.push(name.to_string()),
+            name if names().any(|it| it == name) => wanted.push(name.to_string()),
             other => {
-                let names: Vec<_> = CASES.iter().map(|it| it.name).collect();
+                let names: Vec<_> = names().collect();
                 eprintln!("no case {other:?}; there are {}", names.join(", "));
                 std::process::exit(2);
             }
         }
     }
-    for case in &CASES {
-        if wanted.is_empty() || wanted.iter().any(|it| it == case.name) {
-            measure::run(case, seconds);
-        }
+    let is_wanted = |name| wanted.is_empty() || wanted.iter().any(|it| it == name);
+    for case in CASES.iter().filter(|it| is_wanted(it.name)) {
+        measure::run(case, seconds);
+    }
+    for (name, run) in OTHERS.iter().filter(|it| is_wanted(it.0)) {
+        run(name, seconds);
     }
 }

@@ -10,17 +10,17 @@ use crate::{Case, How};
 /// Calls timed together; the p50 is that of such batches, so that the clock costs nothing.
 const BATCH: u64 = 32;
 /// How long a chunk of the case, and the limits around it, take.
-const CHUNK: Duration = Duration::from_millis(4);
-const LIMIT_CHUNK: Duration = Duration::from_millis(1);
+pub const CHUNK: Duration = Duration::from_millis(4);
+pub const LIMIT_CHUNK: Duration = Duration::from_millis(1);
 
 /// One side's figures of one chunk.
-struct Chunk {
-    p50: f64,
+pub struct Chunk {
+    pub p50: f64,
     /// Single calls, for the tail.
     singles: Vec<f64>,
 }
 
-fn chunk(run: &mut dyn FnMut(u64), calls: u64, time: Duration) -> Chunk {
+pub fn chunk(run: &mut dyn FnMut(u64), calls: u64, time: Duration) -> Chunk {
     let start = Instant::now();
     run(1);
     // One that takes longer than a batch of others needs no batch.
@@ -57,24 +57,38 @@ struct Found {
     singles: Vec<f64>,
 }
 
+/// A row of the table, however it is measured.
+#[derive(Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub at_most: f64,
+    /// Its limit takes less than this, in ns, where the CPUs are near to each other; 0: that is not told apart.
+    pub near_below: f64,
+}
+
 pub fn run(case: &Case, seconds: f64) {
     let bench = Bench::start(case.how);
     let runtime =
         (case.how == How::Tasks).then(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+    let row = Row { name: case.name, at_most: case.at_most, near_below: case.near_below() };
+    alternate(&row, seconds, &mut || work(&bench, case, runtime.as_ref()), &mut || limit(&bench, case));
+}
+
+/// Measures a row and its limit in turns.
+pub fn alternate(row: &Row, seconds: f64, work: &mut dyn FnMut() -> Chunk, limit: &mut dyn FnMut() -> f64) {
     let mut found = [Found::default(), Found::default()];
     let mut thrown_away = 0;
     let begin = Instant::now();
-    let mut before = limit(&bench, case);
+    let mut before = limit();
     while begin.elapsed().as_secs_f64() < seconds {
-        let measured = work(&bench, case, runtime.as_ref());
-        let after = limit(&bench, case);
+        let measured = work();
+        let after = limit();
         let around = (before + after) / 2.0;
         // The tail belongs to everybody's luck; only a moved machine makes a chunk worthless.
         if (before - after).abs() > around * 0.15 {
             thrown_away += 1;
         } else {
-            let near = case.is_near(around);
-            let found = &mut found[usize::from(!near)];
+            let found = &mut found[usize::from(around >= row.near_below)];
             found.case.push(measured.p50);
             found.limit.push(around);
             found.ratio.push(measured.p50 / around);
@@ -89,13 +103,13 @@ pub fn run(case: &Case, seconds: f64) {
         }
         println!(
             "{{\"bench\":\"ipc\",\"case\":\"{}\",\"placement\":\"{}\",\"p50_ns\":{:.0},\"p99_ns\":{:.0},\"limit_p50_ns\":{:.0},\"ratio\":{:.3},\"at_most\":{},\"chunks\":{chunks},\"thrown_away\":{thrown_away}}}",
-            case.name,
-            if case.how == How::Spin { place } else { "-" },
+            row.name,
+            if row.near_below > 0.0 { place } else { "-" },
             quantile(&mut found.case, 0.5),
             quantile(&mut found.singles, 0.99),
             quantile(&mut found.limit, 0.5),
             quantile(&mut found.ratio, 0.5),
-            case.at_most,
+            row.at_most,
         );
     }
 }

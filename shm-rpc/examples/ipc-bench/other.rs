@@ -120,7 +120,9 @@ pub fn run_if_asked() -> bool {
             Limit::from_number(limit).answer(&page, &socket);
         }
     };
-    if how == How::Tasks {
+    if how == How::Many {
+        crate::idle::serve(server, handle);
+    } else if how == How::Tasks {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let served = runtime.block_on(server.serve_async(|call| {
             handle(call);
