@@ -26,6 +26,12 @@ pub(super) struct Folder {
 }
 
 impl Group {
+    /// A leaf in no hierarchy: every process that there is is in it.
+    #[cfg(test)]
+    pub(crate) fn in_no_hierarchy() -> Self {
+        Self { name: "test".into(), v1: Vec::new(), v2: None }
+    }
+
     /// The leaf's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -20,3 +20,6 @@ mod watched;
 pub(super) use outgoing::{Outgoing, Packet};
 pub(super) use peer::Identity;
 pub(super) use task::{Control, Inbound, listen};
+
+#[cfg(test)]
+mod tests;

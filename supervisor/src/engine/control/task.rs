@@ -28,6 +28,9 @@ const PACKETS: (u32, Duration) = (4096, Duration::from_millis(2));
 /// The same for connections.
 const CONNECTIONS: (u32, Duration) = (16, Duration::from_millis(500));
 
+/// Packets that are still read of a connection that has ended. The kernel's own bound on what lies unread is lower.
+const LAST_WORDS: usize = 1024;
+
 /// How long to wait when the process has no descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -120,7 +123,8 @@ impl Server {
     ) -> Result<Option<Arc<Socket>>, LoopGone> {
         let worker = self.identity.worker;
         let happened = tokio::select! {
-            // In this order: the end of the process comes last, after what it had sent.
+            // In this order, but the order alone hears nobody out: whether there is something to read is known only once the
+            // reactor has looked, and one who has spent its budget is not read for a while.
             biased;
             fresh = accept(listener, &mut self.connections) => Happened::Connected(fresh),
             received = receive(current.as_deref(), &mut self.packets) => Happened::Received(received),
@@ -135,14 +139,32 @@ impl Server {
                 Ok(current)
             }
             (Happened::Received(Err(error)), Some(socket)) => self.disconnect(&socket, &error.to_string()).await,
-            (Happened::Broken(reason), Some(socket)) => self.disconnect(&socket, &reason).await,
+            (Happened::Broken(reason), Some(socket)) => {
+                self.hear_out(&socket).await?;
+                self.disconnect(&socket, &reason).await
+            }
             (Happened::Received(Err(_)) | Happened::Broken(_), None) => Ok(None),
             (Happened::Exited(exit), current) => {
                 self.exit = None;
+                if let Some(socket) = &current {
+                    self.hear_out(socket).await?;
+                }
                 self.report(Inbound::Exited { worker, exit }).await?;
                 Ok(current)
             }
         }
+    }
+
+    /// Reports what lies unread in a connection whose other end sends nothing more: a worker's last word is why it ended.
+    async fn hear_out(&self, socket: &Socket) -> Result<(), LoopGone> {
+        let worker = self.identity.worker;
+        for _ in 0..LAST_WORDS {
+            match receive_now(socket) {
+                Ok(message) => self.report(Inbound::Message { worker, message }).await?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
     }
 
     /// A connection by one of the worker's processes takes the place of the one before; any other is closed.
