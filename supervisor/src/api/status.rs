@@ -34,6 +34,9 @@ pub struct ModuleStatus {
     /// Its name.
     #[schema(value_type = String)]
     pub module: ModuleName,
+    /// What kind of program the version that runs is, or the newest installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeKind>,
     /// What the operator wants.
     pub desired: Desired,
     /// Which version the operator wants to run.
@@ -45,6 +48,20 @@ pub struct ModuleStatus {
     pub services: Vec<ServiceStatus>,
     /// Its workers, also those that lately ended.
     pub workers: Vec<WorkerStatus>,
+}
+
+/// What kind of program a module is, as its module.toml says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeKind {
+    /// A worker built with the SDK.
+    Sdk,
+    /// A program without the SDK, reached by HTTP.
+    Http,
+    /// A base.
+    Base,
+    /// Files that are loaded as resources.
+    Resource,
 }
 
 /// What the operator wants of a module.

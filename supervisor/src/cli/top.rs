@@ -287,6 +287,7 @@ mod tests {
         let module = ModuleStatus {
             tenant: TenantName::new("default").unwrap(),
             module: ModuleName::new("spell").unwrap(),
+            runtime: None,
             desired: Desired::Running,
             version: None,
             installed: vec![],

@@ -8,7 +8,7 @@ use mortise_control::{ServiceName, WorkerId};
 use super::Figures;
 use super::pages::Pages;
 use super::resources::Charges;
-use crate::api::{ModuleStatus, ServiceFigures, Snapshot};
+use crate::api::{ModuleStatus, RuntimeKind, ServiceFigures, Snapshot};
 use crate::lifecycle::ResourceId;
 use crate::spawn::Spawner;
 
@@ -42,16 +42,26 @@ pub(super) fn reader(spawner: Spawner, pages: Pages, charges: Charges) -> Box<Fi
     })
 }
 
-/// What a module may count: the services it provides, and `http` for all that come by HTTP. Other names are its invention, and would
-/// become labels in somebody's monitoring.
-fn declared(module: &ModuleStatus) -> BTreeSet<(bool, ServiceName)> {
-    module.services.iter().map(|it| (it.http.is_some(), it.service.clone())).collect()
+/// What a module may count. Other names are its invention, and would become labels in somebody's monitoring.
+#[derive(Debug)]
+struct Declared {
+    /// The services it provides.
+    services: BTreeSet<ServiceName>,
+    /// `http`, for all that come by HTTP: it provides a service there, or it is a base, whose ingress they all come through.
+    http: bool,
 }
 
-fn served(alleged: stats::Figures, declared: &BTreeSet<(bool, ServiceName)>) -> Option<ServiceFigures> {
+fn declared(module: &ModuleStatus) -> Declared {
+    Declared {
+        services: module.services.iter().map(|it| it.service.clone()).collect(),
+        http: module.runtime == Some(RuntimeKind::Base) || module.services.iter().any(|it| it.http.is_some()),
+    }
+}
+
+fn served(alleged: stats::Figures, declared: &Declared) -> Option<ServiceFigures> {
     let allowed = match alleged.side {
-        Side::Provided => declared.iter().any(|(_, name)| *name == alleged.service),
-        Side::Http => alleged.service.as_str() == "http" && declared.iter().any(|(http, _)| *http),
+        Side::Provided => declared.services.contains(&alleged.service),
+        Side::Http => declared.http && alleged.service.as_str() == "http",
         Side::Required => false,
     };
     allowed.then(|| ServiceFigures {
@@ -70,7 +80,10 @@ fn worker_id(text: &str) -> Option<WorkerId> {
 
 #[cfg(test)]
 mod tests {
+    use mortise_control::{ModuleName, TenantName};
+
     use super::*;
+    use crate::api::{Desired, ServiceStatus};
 
     fn alleged(service: &str, side: Side) -> stats::Figures {
         stats::Figures {
@@ -84,16 +97,42 @@ mod tests {
         }
     }
 
+    fn module(runtime: RuntimeKind, services: &[(&str, Option<&str>)]) -> Declared {
+        let status = |(name, http): &(&str, Option<&str>)| ServiceStatus {
+            service: ServiceName::new(*name).unwrap(),
+            published: true,
+            http: http.map(str::to_owned),
+            callers: 0,
+        };
+        declared(&ModuleStatus {
+            tenant: TenantName::new("default").unwrap(),
+            module: ModuleName::new("m").unwrap(),
+            runtime: Some(runtime),
+            desired: Desired::Running,
+            version: None,
+            installed: vec![],
+            services: services.iter().map(status).collect(),
+            workers: vec![],
+        })
+    }
+
     #[test]
     fn a_module_counts_what_it_provides_and_nothing_else() {
-        let name = |it| ServiceName::new(it).unwrap();
-        let declared = BTreeSet::from([(false, name("spell")), (true, name("page"))]);
+        let declared = module(RuntimeKind::Sdk, &[("spell", None), ("page", Some("/"))]);
         assert!(served(alleged("spell", Side::Provided), &declared).is_some());
         assert!(served(alleged("http", Side::Http), &declared).is_some());
         assert!(served(alleged("spell", Side::Required), &declared).is_none());
         assert!(served(alleged("invented", Side::Provided), &declared).is_none());
-        let calls_only = BTreeSet::from([(false, name("spell"))]);
+        let calls_only = module(RuntimeKind::Sdk, &[("spell", None)]);
         assert!(served(alleged("http", Side::Http), &calls_only).is_none());
+    }
+
+    #[test]
+    fn a_base_counts_the_requests_of_its_ingress_without_a_service_of_its_own() {
+        let base = module(RuntimeKind::Base, &[]);
+        assert!(served(alleged("http", Side::Http), &base).is_some());
+        assert!(served(alleged("invented", Side::Http), &base).is_none());
+        assert!(served(alleged("http", Side::Provided), &base).is_none());
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use mortise_control::WorkerId;
 
+use super::Runtime;
 use super::channel::{End, Stage};
 use super::module::{Module, SHOWN_ENDED};
 use super::resources::Resource;
 use super::state::State;
 use super::worker::{Life, Worker};
 use crate::api::{
-    HostStatus, InstalledVersion, ModuleStatus, Operation, ResourceStatus, ServiceStatus, Snapshot, WorkerState,
-    WorkerStatus,
+    HostStatus, InstalledVersion, ModuleStatus, Operation, ResourceStatus, RuntimeKind, ServiceStatus, Snapshot,
+    WorkerState, WorkerStatus,
 };
 use crate::store::EndKind;
 
@@ -39,6 +40,7 @@ impl State {
         ModuleStatus {
             tenant: module.record.key.tenant.clone(),
             module: module.record.key.module.clone(),
+            runtime: module.shown_version().map(|it| runtime_kind(&it.spec.runtime)),
             desired: module.record.desired,
             version: module.record.version.clone(),
             installed: installed.collect(),
@@ -140,6 +142,15 @@ impl Module {
 /// A worker that has ended as asked.
 pub(super) fn stopped(worker: &Worker) -> WorkerStatus {
     status(worker, WorkerState::Stopped)
+}
+
+const fn runtime_kind(runtime: &Runtime) -> RuntimeKind {
+    match runtime {
+        Runtime::Sdk => RuntimeKind::Sdk,
+        Runtime::Http => RuntimeKind::Http,
+        Runtime::Base => RuntimeKind::Base,
+        Runtime::Resource { .. } => RuntimeKind::Resource,
+    }
 }
 
 fn status(worker: &Worker, state: WorkerState) -> WorkerStatus {

@@ -15,8 +15,8 @@ use mortise_control::{ModuleName, ServiceName, TenantName};
 use mortise_supervisor::admin::{self, AdminApi};
 use mortise_supervisor::api::{
     ApiError, Blame, Desired, ErrorCode, Event, EventKind, HostStatus, InstalledVersion, LimitsStatus, LogLine,
-    LogStream, ModuleStatus, Operation, OperationId, OperationState, Receipt, Request, ServiceFigures, ServiceStatus,
-    Snapshot, StepRecord, WorkerState, WorkerStatus,
+    LogStream, ModuleStatus, Operation, OperationId, OperationState, Receipt, Request, RuntimeKind, ServiceFigures,
+    ServiceStatus, Snapshot, StepRecord, WorkerState, WorkerStatus,
 };
 use mortise_supervisor::doctor::Places;
 use mortise_supervisor::engine::{EngineHandle, EventLog, Published, Submission};
@@ -179,6 +179,7 @@ fn status(name: &str) -> ModuleStatus {
     ModuleStatus {
         tenant: tenant(),
         module: module(name),
+        runtime: Some(RuntimeKind::Sdk),
         desired: Desired::Installed,
         version: None,
         installed: vec![installed(Version::new(1, 0, 0))],

@@ -1,7 +1,9 @@
 use mortise_control::{ModuleName, ServiceName, TenantName};
 
 use super::*;
-use crate::api::{Desired, LimitsStatus, ModuleStatus, ServiceFigures, ServiceStatus, WorkerState, WorkerStatus};
+use crate::api::{
+    Desired, LimitsStatus, ModuleStatus, RuntimeKind, ServiceFigures, ServiceStatus, WorkerState, WorkerStatus,
+};
 
 fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
     let worker = WorkerStatus {
@@ -22,6 +24,7 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
     let module = ModuleStatus {
         tenant: TenantName::new("default").unwrap(),
         module: ModuleName::new("spell").unwrap(),
+        runtime: Some(RuntimeKind::Sdk),
         desired: Desired::Running,
         version: Some(semver::Version::new(1, 2, 0)),
         installed: vec![],
