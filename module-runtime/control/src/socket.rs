@@ -22,8 +22,8 @@ pub enum SocketError {
     /// The peer has closed its end.
     #[error("the peer closed the control connection")]
     Closed,
-    /// A packet longer than [`MAX_PACKET`], or descriptors beyond [`MAX_FDS`]: the sender is to blame.
-    #[error("a control packet of {0} bytes is larger than the {MAX_PACKET} allowed")]
+    /// A packet longer than [`MAX_PACKET`], a message longer than its bound, or too many descriptors: the sender is to blame.
+    #[error("a control message of {0} bytes, or its descriptors, are more than is allowed")]
     TooLarge(usize),
     /// Bytes that are no message: the sender is to blame.
     #[error("a control packet that is no message: {0}")]
@@ -78,8 +78,7 @@ pub fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) 
 /// # Errors
 /// [`SocketError::Closed`] at the end, [`SocketError::TooLarge`] and [`SocketError::Malformed`] for what the peer got wrong.
 pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(T, Vec<OwnedFd>), SocketError> {
-    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
-    let (len, fds) = recv_packet(socket, buffer, &mut control)?;
+    let (len, fds) = recv_bytes(socket, buffer)?;
     Ok((decode(&buffer[..len])?, fds))
 }
 
@@ -88,11 +87,22 @@ pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> R
 /// # Errors
 /// As [`recv`].
 pub fn recv_without_fds<T: DeserializeOwned>(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<T, SocketError> {
-    let (len, _) = recv_packet(socket, buffer, &mut [])?;
+    let len = recv_bytes_without_fds(socket, buffer)?;
     decode(&buffer[..len])
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SocketError> {
+/// One packet and its descriptors.
+pub(crate) fn recv_bytes(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), SocketError> {
+    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+    recv_packet(socket, buffer, &mut control)
+}
+
+/// One packet; the kernel closes whatever descriptors came with it.
+pub(crate) fn recv_bytes_without_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, SocketError> {
+    recv_packet(socket, buffer, &mut []).map(|(len, _)| len)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SocketError> {
     rmp_serde::from_slice(bytes).map_err(|e| SocketError::Malformed(e.to_string()))
 }
 

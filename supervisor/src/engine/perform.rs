@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mortise_control::{Attach, ChannelId, PROTOCOL, ResourceGrant, ToWorker, Welcome, WorkerId};
 
-use super::control::Packet;
+use super::control::Message;
 use super::start::Engine;
 use crate::lifecycle::{Action, Event, ResourceId};
 use crate::store::Change;
@@ -71,7 +71,7 @@ impl Engine {
     }
 
     fn tell(&self, worker: WorkerId, message: &ToWorker) {
-        self.workers.send(worker, message, Vec::new());
+        self.workers.send(worker, message, &[]);
     }
 
     fn welcome(&self, worker: WorkerId, resources: Vec<(ResourceGrant, ResourceId)>) {
@@ -91,7 +91,7 @@ impl Engine {
             }
         }
         let resources = resources.into_iter().map(|(grant, _)| grant).collect();
-        self.workers.send(worker, &ToWorker::Welcome(Welcome { protocol: PROTOCOL, resources }), fds);
+        self.workers.send(worker, &ToWorker::Welcome(Welcome { protocol: PROTOCOL, resources }), &fds);
     }
 
     fn make_channel(
@@ -107,7 +107,7 @@ impl Engine {
         let made = self.channels.make(channel, to_caller.caller, to_caller.callee);
         let packets = made.map_err(|error| error.to_string()).and_then(|ends| {
             // Both or none: an end that was attached alone would wait for nothing.
-            Ok((attach(*to_caller, ends.caller)?, attach(*to_callee, ends.callee)?))
+            Ok((attach(*to_caller, &ends.caller)?, attach(*to_callee, &ends.callee)?))
         });
         match packets {
             Ok((to_caller, to_callee)) => {
@@ -125,8 +125,8 @@ impl Engine {
         match self.channels.seal(channel) {
             Some(Ok(segments)) => {
                 let open = ToWorker::Open { channel };
-                self.workers.send(caller, &open, vec![segments.callee]);
-                self.workers.send(callee, &open, vec![segments.caller]);
+                self.workers.send(caller, &open, &[segments.callee]);
+                self.workers.send(callee, &open, &[segments.caller]);
             }
             Some(Err(error)) => {
                 let reason = format!("its segments cannot be sealed: {error}");
@@ -154,6 +154,6 @@ impl Engine {
     }
 }
 
-fn attach(attach: Attach, fds: Vec<Arc<OwnedFd>>) -> Result<Packet, String> {
-    Packet::new(&ToWorker::Attach(attach), fds).map_err(|error| error.to_string())
+fn attach(attach: Attach, fds: &[Arc<OwnedFd>]) -> Result<Message, String> {
+    Message::new(&ToWorker::Attach(attach), fds).map_err(|error| error.to_string())
 }

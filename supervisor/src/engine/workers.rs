@@ -9,7 +9,7 @@ use mortise_control::{Role, ToWorker, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::control::{self, Control, Identity, Inbound, Outgoing, Packet};
+use super::control::{self, Control, Identity, Inbound, Message, Outgoing};
 use super::pages::Pages;
 use super::report::Report;
 use crate::host::{Enforcement, Promise};
@@ -204,13 +204,13 @@ impl Workers {
     }
 
     /// Sends a message, if the worker is connected.
-    pub fn send(&self, worker: WorkerId, message: &ToWorker, fds: Vec<Arc<OwnedFd>>) {
+    pub fn send(&self, worker: WorkerId, message: &ToWorker, fds: &[Arc<OwnedFd>]) {
         let Some(outgoing) = self.outgoing(worker) else { return };
-        match Packet::new(message, fds) {
-            Ok(packet) => outgoing.send(packet),
+        match Message::new(message, fds) {
+            Ok(message) => outgoing.send(message),
             Err(error) => {
                 // Without it the worker would wait for ever; the end of its connection is something that `step` sees.
-                tracing::error!(%worker, %error, ?message, "a message cannot be sent");
+                tracing::error!(%worker, %error, "a message cannot be sent");
                 outgoing.close(format!("a message to it cannot be sent: {error}"));
             }
         }

@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use mortise_control::parts::Assembly;
 use mortise_control::socket::{self, SocketError};
-use mortise_control::{Boot, ChannelId, Hello, MAX_PACKET, PROTOCOL, Phase, Released, ToSupervisor, ToWorker};
+use mortise_control::{
+    Boot, ChannelId, Hello, MAX_MESSAGE, MAX_PACKET, PROTOCOL, Phase, Released, ToSupervisor, ToWorker,
+};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect};
 
@@ -25,6 +28,7 @@ pub(super) struct Control {
     said: Phase,
     welcome: bool,
     buffer: Vec<u8>,
+    arriving: Assembly,
 }
 
 impl Control {
@@ -38,6 +42,7 @@ impl Control {
             said: Phase::Starting,
             welcome: false,
             buffer: vec![0; MAX_PACKET],
+            arriving: Assembly::new(MAX_MESSAGE),
         }
     }
 
@@ -66,6 +71,7 @@ impl Control {
             return;
         }
         self.socket = Some(socket);
+        self.arriving = Assembly::new(MAX_MESSAGE);
         self.welcome = false;
         self.said = phase;
         self.waiting.clear();
@@ -85,8 +91,9 @@ impl Control {
         self.flush();
         let mut messages = Vec::new();
         while let Some(socket) = &self.socket {
-            match socket::recv::<ToWorker>(socket.as_fd(), &mut self.buffer) {
-                Ok((message, _)) => messages.push(message),
+            match self.arriving.recv::<ToWorker>(socket.as_fd(), &mut self.buffer) {
+                Ok(Some((message, _))) => messages.push(message),
+                Ok(None) => {}
                 Err(SocketError::WouldBlock) => break,
                 Err(SocketError::Malformed(_)) => {} // of a newer supervisor, perhaps
                 Err(SocketError::Closed | SocketError::TooLarge(_) | SocketError::Os(_)) => self.disconnect(),

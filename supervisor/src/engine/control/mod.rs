@@ -7,7 +7,7 @@
 //!   loop ──Outgoing──▶ sent at once, or a bounded queue ──▶ the worker
 //! ```
 //!
-//! Every byte is hostile. A packet that is too large or no message ends the connection. A worker that sends faster than its budget
+//! Every byte is hostile. A packet that is no message or part of one, and a message that is too large, end the connection. A worker that sends faster than its budget
 //! is read more slowly: its packets wait in its own socket buffer, and the channel to the loop is shared fairly, one packet of
 //! each worker at a time. Nobody waits for a worker that does not read.
 
@@ -17,7 +17,7 @@ mod peer;
 mod task;
 mod watched;
 
-pub(super) use outgoing::{Outgoing, Packet};
+pub(super) use outgoing::{Message, Outgoing};
 pub(super) use peer::Identity;
 pub(super) use task::{Control, Inbound, listen};
 

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mortise_control::parts::cut;
 use mortise_control::socket::{self, SocketError};
-use mortise_control::{MAX_FDS, MAX_PACKET, ToWorker};
+use mortise_control::{MAX_MESSAGE, ToWorker};
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -14,32 +15,35 @@ use tokio::sync::Notify;
 /// `Attach` at once.
 const MOST_PACKETS: usize = 4096;
 
-/// Their bytes.
-const MOST_BYTES: usize = 4 << 20;
+/// Their bytes: one message of the longest, and as much again.
+const MOST_BYTES: usize = 2 * MAX_MESSAGE;
 
 /// Descriptors in them.
 const MOST_DESCRIPTORS: usize = 8192;
 
-/// A message that can be sent: encoded, within the bounds, with its descriptors.
+/// A message that can be sent: encoded, within the bounds, with its descriptors, in as many packets as it takes.
 #[derive(Debug)]
-pub(in crate::engine) struct Packet {
+pub(in crate::engine) struct Message(Vec<Packet>);
+
+#[derive(Debug)]
+struct Packet {
     bytes: Vec<u8>,
     fds: Vec<Arc<OwnedFd>>,
 }
 
-impl Packet {
+impl Message {
     /// Encodes a message.
     ///
     /// # Errors
-    /// One that is too large, or has too many descriptors, is a defect of ours and is never sent.
-    pub fn new(message: &ToWorker, fds: Vec<Arc<OwnedFd>>) -> Result<Self, SocketError> {
+    /// One that is too large, or has too many descriptors, is never sent.
+    pub fn new(message: &ToWorker, fds: &[Arc<OwnedFd>]) -> Result<Self, SocketError> {
         let bytes = rmp_serde::to_vec_named(message).map_err(|e| SocketError::Malformed(e.to_string()))?;
-        if bytes.len() > MAX_PACKET || fds.len() > MAX_FDS {
-            return Err(SocketError::TooLarge(bytes.len()));
-        }
-        Ok(Self { bytes, fds })
+        let packets = cut(bytes, fds.len(), MAX_MESSAGE)?;
+        Ok(Self(packets.into_iter().map(|it| Packet { bytes: it.bytes, fds: fds[it.fds].to_vec() }).collect()))
     }
+}
 
+impl Packet {
     fn send(&self, socket: BorrowedFd<'_>) -> Result<(), SocketError> {
         let fds: Vec<_> = self.fds.iter().map(|it| it.as_fd()).collect();
         socket::send_bytes(socket, &self.bytes, &fds)
@@ -64,10 +68,8 @@ struct Queue {
 }
 
 impl Queue {
-    fn has_room_for(&self, packet: &Packet) -> bool {
-        self.packets.len() < MOST_PACKETS
-            && self.bytes + packet.bytes.len() <= MOST_BYTES
-            && self.descriptors + packet.fds.len() <= MOST_DESCRIPTORS
+    fn has_room(&self) -> bool {
+        self.packets.len() <= MOST_PACKETS && self.bytes <= MOST_BYTES && self.descriptors <= MOST_DESCRIPTORS
     }
 
     fn push(&mut self, packet: Packet) {
@@ -171,30 +173,35 @@ impl Outgoing {
         Self(socket)
     }
 
-    /// Sends a packet, or queues it. A worker that lets the queue fill up loses its connection.
-    pub fn send(&self, packet: Packet) {
+    /// Sends a message, or queues what of it cannot be sent now. A worker that lets the queue fill up loses its connection.
+    pub fn send(&self, message: Message) {
         let mut queue = self.0.queue();
         if queue.closed.is_some() {
             return;
         }
-        if queue.packets.is_empty() {
-            match packet.send(self.0.fd.get_ref().as_fd()) {
-                Ok(()) => return,
-                Err(SocketError::WouldBlock) => {}
-                Err(error) => {
-                    drop(queue);
-                    return self.0.close(error.to_string());
+        for packet in message.0 {
+            if queue.packets.is_empty() {
+                match packet.send(self.0.fd.get_ref().as_fd()) {
+                    Ok(()) => continue,
+                    Err(SocketError::WouldBlock) => {}
+                    Err(error) => {
+                        drop(queue);
+                        return self.0.close(error.to_string());
+                    }
                 }
             }
+            queue.push(packet);
         }
-        if !queue.has_room_for(&packet) {
+        if !queue.has_room() {
             let left = queue.packets.len();
             drop(queue);
             return self.0.close(format!("it does not read its control socket: {left} packets wait for it"));
         }
-        queue.push(packet);
+        let waits = !queue.packets.is_empty();
         drop(queue);
-        self.0.changed.notify_one();
+        if waits {
+            self.0.changed.notify_one();
+        }
     }
 
     /// Ends the connection.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use mortise_control::socket::{self, SocketError};
-use mortise_control::{MAX_PACKET, ToSupervisor, WorkerId};
+use mortise_control::parts::Assembly;
+use mortise_control::socket::SocketError;
+use mortise_control::{MAX_PACKET, MAX_REPORT, ToSupervisor, WorkerId};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -89,6 +90,7 @@ pub(in crate::engine) fn listen(
         inbound,
         connected: Arc::clone(&connected),
         exit: Some(exit),
+        arriving: Assembly::new(MAX_REPORT),
         packets: Budget::new(PACKETS.0, PACKETS.1, now),
         connections: Budget::new(CONNECTIONS.0, CONNECTIONS.1, now),
     };
@@ -100,6 +102,8 @@ struct Server {
     inbound: mpsc::Sender<Inbound>,
     connected: Arc<AtomicBool>,
     exit: Option<oneshot::Receiver<Exit>>,
+    /// What has arrived of a message on the connection there is.
+    arriving: Assembly,
     packets: Budget,
     connections: Budget,
 }
@@ -127,14 +131,13 @@ impl Server {
             // reactor has looked, and one who has spent its budget is not read for a while.
             biased;
             fresh = accept(listener, &mut self.connections) => Happened::Connected(fresh),
-            received = receive(current.as_deref(), &mut self.packets) => Happened::Received(received),
+            received = receive(current.as_deref(), &mut self.arriving, &mut self.packets) => Happened::Received(received),
             reason = flush(current.as_deref()) => Happened::Broken(reason),
             exit = ended(&mut self.exit) => Happened::Exited(exit),
         };
         match (happened, current) {
             (Happened::Connected(fresh), current) => self.connect(current, fresh).await,
             (Happened::Received(Ok(message)), current) => {
-                self.packets.spend(Instant::now());
                 self.report(Inbound::Message { worker, message }).await?;
                 Ok(current)
             }
@@ -156,11 +159,12 @@ impl Server {
     }
 
     /// Reports what lies unread in a connection whose other end sends nothing more: a worker's last word is why it ended.
-    async fn hear_out(&self, socket: &Socket) -> Result<(), LoopGone> {
+    async fn hear_out(&mut self, socket: &Socket) -> Result<(), LoopGone> {
         let worker = self.identity.worker;
         for _ in 0..LAST_WORDS {
-            match receive_now(socket) {
-                Ok(message) => self.report(Inbound::Message { worker, message }).await?,
+            match receive_now(socket, &mut self.arriving) {
+                Ok(Some(message)) => self.report(Inbound::Message { worker, message }).await?,
+                Ok(None) => {}
                 Err(_) => break,
             }
         }
@@ -184,6 +188,7 @@ impl Server {
             self.disconnect(&before, "the worker has made another").await?;
         }
         let socket = Arc::new(Socket::new(fd));
+        self.arriving = Assembly::new(MAX_REPORT);
         self.connected.store(true, Relaxed);
         self.report(Inbound::Connected { worker, outgoing: Outgoing::new(Arc::clone(&socket)) }).await?;
         Ok(Some(socket))
@@ -236,25 +241,37 @@ async fn accept(listener: &AsyncFd<UnixListener>, budget: &mut Budget) -> OwnedF
     }
 }
 
-/// The next message of the connection there is.
-async fn receive(socket: Option<&Socket>, budget: &mut Budget) -> Result<Box<ToSupervisor>, SocketError> {
+/// The next message of the connection there is. What has arrived of it is in `arriving`, so this may be dropped.
+async fn receive(
+    socket: Option<&Socket>,
+    arriving: &mut Assembly,
+    budget: &mut Budget,
+) -> Result<Box<ToSupervisor>, SocketError> {
     let Some(socket) = socket else { return std::future::pending().await };
     loop {
         budget.available().await;
         let Ok(mut ready) = socket.fd.readable().await else { return Err(SocketError::Closed) };
-        match receive_now(socket) {
+        match receive_now(socket, arriving) {
             Err(SocketError::WouldBlock) => ready.clear_ready(),
-            received => return received,
+            Err(error) => return Err(error),
+            Ok(received) => {
+                budget.spend(Instant::now());
+                if let Some(message) = received {
+                    return Ok(message);
+                }
+            }
         }
     }
 }
 
-fn receive_now(socket: &Socket) -> Result<Box<ToSupervisor>, SocketError> {
+/// One packet. None: there is more of its message to come.
+fn receive_now(socket: &Socket, arriving: &mut Assembly) -> Result<Option<Box<ToSupervisor>>, SocketError> {
     thread_local! {
         // One for all workers: it is filled and decoded in one go.
         static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_PACKET].into_boxed_slice());
     }
-    BUFFER.with_borrow_mut(|buffer| socket::recv_without_fds(socket.fd.get_ref().as_fd(), buffer).map(Box::new))
+    let received = BUFFER.with_borrow_mut(|buffer| arriving.recv_without_fds(socket.fd.get_ref().as_fd(), buffer));
+    received.map(|message| message.map(Box::new))
 }
 
 /// Sends what is queued for the connection there is, until that ends.
