@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mortise_control::stats::Side;
-use mortise_control::{HttpRoute, InvalidName, ServiceName, ToSupervisor, WorkerId};
+use mortise_control::{HttpRoute, InvalidName, RouteTable, ServiceName, ToSupervisor, WorkerId};
 use tokio::sync::mpsc;
 
 use crate::figures::{Counter, Outcome};
@@ -117,6 +117,6 @@ pub struct HttpRoutes {
 impl HttpRoutes {
     /// Says that they are in force for every later request.
     pub fn applied(self) {
-        self.shared.reports.send(ToSupervisor::RoutesApplied { epoch: self.epoch });
+        self.shared.reports.send(ToSupervisor::RoutesApplied { table: Some(RouteTable::Http), epoch: self.epoch });
     }
 }

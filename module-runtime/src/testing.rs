@@ -38,8 +38,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use mortise_control::{
-    Attach, Boot, ChannelId, ChannelRole, Encoding, InheritedFd, ModuleName, PROTOCOL, PeerInfo, ResourceName, Role,
-    ServiceName, ServiceRoute, Target, TenantName, Token, WorkerId,
+    Attach, Boot, ChannelId, ChannelRole, Encoding, InheritedFd, ModuleName, Offer, PROTOCOL, PeerInfo, ResourceName,
+    Role, ServiceName, ServiceRoute, Target, TenantName, Token, WorkerId,
 };
 use shm_rpc::{End, Geometry};
 
@@ -191,9 +191,31 @@ impl Running {
     pub(crate) fn call_through(&self, caller: End, channel: ChannelId, service: ServiceName, encoding: Encoding) {
         let shared = self.worker.shared();
         shared.begin(self.attach(channel, ChannelRole::Caller, &service, encoding), caller);
-        let mut targets = shared.state().targets.get(&service).cloned().unwrap_or_default();
+        let told = shared.state().told.get(&service).cloned();
+        let mut targets = told.map(|it| it.targets).unwrap_or_default();
         targets.push(Target { channel, weight: 1 });
-        self.route(service, targets);
+        self.route(ServiceRoute { service, offer: Offer::Published, targets });
+    }
+
+    /// Says what the supervisor says when a service is withdrawn, or was never published: nobody offers it.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn unpublish(&self, service: &str) -> Result<(), Error> {
+        self.offer(service, Offer::Nobody)
+    }
+
+    /// Says that a service is published and has no worker now.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn publish(&self, service: &str) -> Result<(), Error> {
+        self.offer(service, Offer::Published)
+    }
+
+    pub(crate) fn offer(&self, service: &str, offer: Offer) -> Result<(), Error> {
+        self.route(ServiceRoute { service: ServiceName::new(service)?, offer, targets: Vec::new() });
+        Ok(())
     }
 
     /// Closes the callee's end of what [`Running::serve`] returned: calls that it has not taken go elsewhere.
@@ -207,12 +229,11 @@ impl Running {
         drain::drained(self.worker.shared()).await;
     }
 
-    fn route(&self, service: ServiceName, targets: Vec<Target>) {
+    fn route(&self, route: ServiceRoute) {
         let shared = self.worker.shared();
-        let mut all = shared.state().targets.clone();
-        all.insert(service, targets);
-        let all = all.into_iter().map(|(service, targets)| ServiceRoute { service, targets });
-        shared.set_routes(0, all.collect());
+        let mut all = shared.state().told.clone();
+        all.insert(route.service.clone(), route);
+        shared.set_routes(0, all.into_values().collect());
     }
 
     fn attach(&self, channel: ChannelId, role: ChannelRole, service: &ServiceName, encoding: Encoding) -> Attach {

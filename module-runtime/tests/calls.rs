@@ -202,6 +202,29 @@ async fn calls_wait_for_a_target_within_their_deadline() {
 }
 
 #[tokio::test]
+async fn calls_of_a_service_that_nobody_offers_end_when_that_is_known() {
+    let harness = start();
+    let probe: ProbeClient = harness.worker().client();
+    let probe = probe.without_deadline();
+    let waiting = tokio::spawn({
+        let probe = probe.clone();
+        async move { probe.add(1, 2).await }
+    });
+    tokio::task::yield_now().await;
+    harness.unpublish("probe").unwrap();
+    assert_eq!(failure(waiting.await.unwrap()), Failure::NoService);
+    assert_eq!(failure(probe.add(1, 2).await), Failure::NoService);
+    let by_name = harness.worker().generic_client(&ServiceName::new("probe").unwrap());
+    assert!(!by_name.is_answered(Duration::from_secs(3600)).await);
+    // Published, and without a worker now: there will be one.
+    harness.publish("probe").unwrap();
+    let hasty = probe.with_timeout(Duration::from_millis(20));
+    assert_eq!(failure(hasty.add(1, 2).await), Failure::Deadline { started: false });
+    harness.serve(ProbeServer::new(Prober::new("a"))).unwrap();
+    assert_eq!(probe.add(1, 2).await, Ok(3));
+}
+
+#[tokio::test]
 async fn a_callee_that_closes_loses_no_call_and_answers_what_it_had_taken() {
     let harness = start();
     let old = Prober::new("old");
@@ -311,7 +334,7 @@ async fn an_operator_calls_by_name_with_json() {
     let Failure::Invalid(message) = failure(probe.call("add", &json!({"a": 1})).await) else { panic!() };
     assert!(message.contains("missing field `b`"), "{message}");
     let Failure::Invalid(message) = failure(probe.call("subtract", &json!({})).await) else { panic!() };
-    assert!(message.contains("probe has no method"), "{message}");
+    assert_eq!(message, "the service probe has no method \"subtract\"");
     let Failure::Invalid(message) = failure(probe.call("add", &json!([1, 2])).await) else { panic!() };
     assert!(message.contains("an object"), "{message}");
     let body = rmp_serde::to_vec_named(&json!({"a": 40, "b": 2})).unwrap();

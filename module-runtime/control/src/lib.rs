@@ -30,12 +30,15 @@ pub mod stats;
 pub use boot::{BOOT_FD, BOOT_FD_VARIABLE, Boot, InheritedFd, Role};
 pub use ids::{ChannelId, InvalidName, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
 pub use message::{
-    Attach, ChannelReport, ChannelRole, Encoding, Geometry, Hello, HttpReach, HttpRoute, HttpTarget, PeerInfo, Phase,
-    Released, ResourceGrant, ServiceDeclaration, ServiceRoute, Target, ToSupervisor, ToWorker, Welcome,
+    Attach, ChannelReport, ChannelRole, Encoding, Geometry, Hello, HttpReach, HttpRoute, HttpTarget, Offer, PeerInfo,
+    Phase, Released, ResourceGrant, RouteTable, ServiceDeclaration, ServiceRoute, Target, ToSupervisor, ToWorker,
+    Welcome,
 };
 
 /// The version of this protocol. A supervisor serves workers of the same version and of the one before.
-pub const PROTOCOL: u16 = 1;
+///
+/// 2: [`ToSupervisor::RoutesApplied`] names the table, [`ServiceRoute::offer`], messages in [`parts`].
+pub const PROTOCOL: u16 = 2;
 
 /// The largest packet either side sends or accepts, in bytes.
 pub const MAX_PACKET: usize = 64 * 1024;

@@ -35,6 +35,9 @@ pub enum ToSupervisor {
     Released(Released),
     /// The routes of this epoch are in force for every later call.
     RoutesApplied {
+        /// Which table. Protocol 1 did not say: none.
+        #[serde(default)]
+        table: Option<RouteTable>,
         /// As in [`ToWorker::Routes`] or [`ToWorker::HttpRoutes`].
         epoch: u64,
     },
@@ -168,14 +171,14 @@ pub enum ToWorker {
     },
     /// Where the services that this worker requires are answered from now on; replaces all earlier routes.
     Routes {
-        /// Ever growing. Answered by [`ToSupervisor::RoutesApplied`].
+        /// Ever growing, in one sequence with [`ToWorker::HttpRoutes`]. Answered by [`ToSupervisor::RoutesApplied`].
         epoch: u64,
-        /// Every required service; one with no target has none now (calls wait for one within their deadline).
+        /// Every required or wanted service.
         services: Vec<ServiceRoute>,
     },
     /// Base only: where HTTP requests go from now on; replaces all earlier ones.
     HttpRoutes {
-        /// Ever growing, counted apart from [`ToWorker::Routes`]. Answered by [`ToSupervisor::RoutesApplied`].
+        /// Ever growing, in one sequence with [`ToWorker::Routes`]. Answered by [`ToSupervisor::RoutesApplied`].
         epoch: u64,
         /// Longest matching host + prefix wins.
         routes: Vec<HttpRoute>,
@@ -261,11 +264,36 @@ pub struct Geometry {
     pub arena: u32,
 }
 
+/// Which routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RouteTable {
+    /// [`ToWorker::Routes`].
+    Services,
+    /// [`ToWorker::HttpRoutes`].
+    Http,
+}
+
+/// Whether a service is to be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Offer {
+    /// A module that is to run has published it. With no target it has none now: calls wait for one within their deadline.
+    /// Protocol 1 knew nothing else.
+    #[default]
+    Published,
+    /// Nobody offers it, and nobody is about to: calls end at once.
+    Nobody,
+    /// The worker's own module has published it: it answers itself, over no channel of the supervisor's.
+    Own,
+}
+
 /// Who answers a required service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRoute {
     /// The service.
     pub service: ServiceName,
+    /// Whether it is to be had.
+    #[serde(default)]
+    pub offer: Offer,
     /// Who answers; weights are relative to each other.
     pub targets: Vec<Target>,
 }
@@ -318,4 +346,33 @@ pub enum HttpReach {
     /// network namespace, on which HTTP/1.1 is spoken; then it closes. A packet without a descriptor means that the
     /// program did not accept.
     Dial,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a worker of protocol 1 says.
+    #[derive(Serialize)]
+    enum First {
+        RoutesApplied { epoch: u64 },
+    }
+
+    /// What a worker of protocol 1 understands.
+    #[derive(Debug, Deserialize)]
+    struct FirstRoute {
+        service: ServiceName,
+        targets: Vec<Target>,
+    }
+
+    #[test]
+    fn a_worker_of_the_protocol_before_is_understood_and_understands() {
+        let said = rmp_serde::to_vec_named(&First::RoutesApplied { epoch: 7 }).unwrap();
+        let heard = rmp_serde::from_slice(&said).unwrap();
+        assert!(matches!(heard, ToSupervisor::RoutesApplied { table: None, epoch: 7 }), "{heard:?}");
+        let targets = vec![Target { channel: ChannelId(3), weight: 1 }];
+        let route = ServiceRoute { service: ServiceName::new("spell").unwrap(), offer: Offer::Published, targets };
+        let heard: FirstRoute = rmp_serde::from_slice(&rmp_serde::to_vec_named(&route).unwrap()).unwrap();
+        assert_eq!((heard.service, heard.targets), (route.service, route.targets));
+    }
 }

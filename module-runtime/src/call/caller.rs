@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shm_rpc::{CallOptions, Deadline, Encoded, Encoding, Payload, Reply, Tags};
 
-use super::method::{Method, Repeat};
+use super::incoming::named;
+use super::method::{Method, Repeat, method_id};
 use super::options::{Options, Patience};
 use super::routes::Routes;
 use super::{CallError, Failure};
@@ -81,7 +82,7 @@ impl Caller {
     {
         let running = self.routes.counter.begin();
         let payload = |encoding| Encoded(encoding, arguments);
-        let result = self.exchange(method.id(), method.repeat(), payload).await;
+        let result = self.exchange(method.name(), method.id(), method.repeat(), payload).await;
         let result = match result.and_then(|reply| reply.decode::<T, E>()) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(CallError::Module(error)),
@@ -94,13 +95,13 @@ impl Caller {
     /// Calls a method with a body that is encoded already, by field name, and hands the reply to `read`.
     pub(crate) async fn call_encoded<T>(
         &self,
-        method: u32,
+        method: &str,
         repeat: Repeat,
         body: &[u8],
         read: impl FnOnce(&Reply) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let running = self.routes.counter.begin();
-        let result = self.exchange(method, repeat, |_| body).await.and_then(|reply| {
+        let result = self.exchange(method, method_id(method), repeat, |_| body).await.and_then(|reply| {
             let outcome = if reply.is_fault() { Outcome::Failed } else { Outcome::Answered };
             read(&reply).map(|value| (outcome, value))
         });
@@ -110,6 +111,7 @@ impl Caller {
 
     async fn exchange<P: Payload>(
         &self,
+        name: &str,
         method: u32,
         repeat: Repeat,
         payload: impl Fn(Encoding) -> P,
@@ -128,7 +130,7 @@ impl Caller {
             if matches!(failure, Failure::ProtocolViolation(_)) {
                 self.routes.tell_violation(&target);
             }
-            attempts.note(target.id, failure, repeat)?;
+            attempts.note(target.id, failure, repeat).map_err(|it| named(it, self.routes.service.as_str(), name))?;
         }
     }
 }
@@ -179,6 +181,7 @@ impl Attempts {
         match failure {
             Failure::Deadline { started } => Failure::Deadline { started: started || self.maybe_executed },
             Failure::Cancelled { started } => Failure::Cancelled { started: started || self.maybe_executed },
+            Failure::NoService if self.maybe_executed => Failure::MaybeExecuted,
             other => other,
         }
     }
@@ -216,5 +219,7 @@ mod tests {
             Attempts::default().judge(Failure::Deadline { started: false }),
             Failure::Deadline { started: false }
         );
+        assert_eq!(attempts.judge(Failure::NoService), Failure::MaybeExecuted);
+        assert_eq!(Attempts::default().judge(Failure::NoService), Failure::NoService);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use shm_rpc::{Deadline, Tags};
 
 use super::json::Json;
-use super::method::{Repeat, method_id};
+use super::method::Repeat;
 use super::{CallError, Caller, Failure};
 
 /// Calls a service whose types this program does not know: arguments and results are JSON, or msgpack with field names.
@@ -66,7 +66,7 @@ impl GenericClient {
         }
         let body = rmp_serde::to_vec_named(arguments).map_err(|e| Failure::Invalid(e.to_string()))?;
         let read = |reply: &shm_rpc::Reply| reply.decode::<Json, Json>();
-        let result = self.caller.call_encoded(method_id(method), self.repeat, &body, read).await?;
+        let result = self.caller.call_encoded(method, self.repeat, &body, read).await?;
         result.map(|it| it.0).map_err(|it| CallError::Module(it.0))
     }
 
@@ -76,7 +76,7 @@ impl GenericClient {
     /// The method's own error as msgpack, or why there is no answer.
     pub async fn call_msgpack(&self, method: &str, arguments: &[u8]) -> Result<Vec<u8>, CallError<Vec<u8>>> {
         let read = |reply: &shm_rpc::Reply| Ok((reply.is_fault(), reply.view().to_vec()));
-        match self.caller.call_encoded(method_id(method), self.repeat, arguments, read).await? {
+        match self.caller.call_encoded(method, self.repeat, arguments, read).await? {
             (false, bytes) => Ok(bytes),
             (true, bytes) => Err(CallError::Module(bytes)),
         }

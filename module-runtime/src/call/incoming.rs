@@ -84,8 +84,7 @@ impl Incoming {
     pub fn unknown_method(self) {
         let running = self.source.counter.begin();
         let method = self.call.method();
-        let message = format!("the service {} has no method with the id {method:#010x}", self.source.service);
-        self.call.fail(&Failure::Invalid(message));
+        self.call.fail(&Failure::Invalid(no_method(self.source.service, method)));
         running.end(Outcome::Failed);
     }
 
@@ -102,6 +101,21 @@ impl Incoming {
                 None
             }
         }
+    }
+}
+
+/// What is said of a method that is only a number here.
+fn no_method(service: &str, method: u32) -> String {
+    format!("the service {service} has no method with the id {method:#010x}")
+}
+
+/// The failure with the method's name, which only the caller knows.
+pub(super) fn named(failure: Failure, service: &str, method: &str) -> Failure {
+    match failure {
+        Failure::Invalid(said) if said == no_method(service, super::method_id(method)) => {
+            Failure::Invalid(format!("the service {service} has no method {method:?}"))
+        }
+        other => other,
     }
 }
 

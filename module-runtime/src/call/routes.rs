@@ -36,12 +36,28 @@ pub(crate) struct Route {
     pub(crate) weight: u32,
 }
 
+/// Whether it makes sense to wait for a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Nobody has said that there will be none.
+    #[default]
+    Somebody,
+    /// The supervisor has said that nobody offers the service.
+    Nobody,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    routes: Vec<Route>,
+    expected: Expected,
+}
+
 /// The routes of one service.
 #[derive(Debug)]
 pub(crate) struct Routes {
     pub(crate) service: ServiceName,
     pub(crate) counter: Counter,
-    table: ArcSwap<Vec<Route>>,
+    table: ArcSwap<Table>,
     changed: Notify,
     reports: Reports,
 }
@@ -52,16 +68,16 @@ impl Routes {
     }
 
     /// Puts these in force for every later call, and wakes those that wait for a target.
-    pub(crate) fn replace(&self, routes: Vec<Route>) {
-        self.table.store(Arc::new(routes));
+    pub(crate) fn replace(&self, routes: Vec<Route>, expected: Expected) {
+        self.table.store(Arc::new(Table { routes, expected }));
         self.changed.notify_waiters();
     }
 
     /// A target by weight, none of those in `except`.
     pub(crate) fn pick(&self, except: &[ChannelId]) -> Option<Arc<Outgoing>> {
         let table = self.table.load();
-        let possible = || table.iter().filter(|it| it.weight > 0 && !except.contains(&it.channel.id));
-        if let [only] = table.as_slice() {
+        let possible = || table.routes.iter().filter(|it| it.weight > 0 && !except.contains(&it.channel.id));
+        if let [only] = table.routes.as_slice() {
             return possible().next().map(|_| Arc::clone(&only.channel));
         }
         let total: u64 = possible().map(|it| u64::from(it.weight)).sum();
@@ -75,7 +91,7 @@ impl Routes {
         None
     }
 
-    /// A target, waiting for one until the deadline.
+    /// A target, waiting for one until the deadline, unless none is to come.
     pub(crate) async fn pick_or_wait(
         &self,
         except: &[ChannelId],
@@ -86,6 +102,9 @@ impl Routes {
             let changed = self.changed.notified();
             if let Some(target) = self.pick(except) {
                 return Ok(target);
+            }
+            if self.table.load().expected == Expected::Nobody {
+                return Err(Failure::NoService);
             }
             match deadline {
                 None => changed.await,

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mortise_control::{ChannelId, Encoding, ServiceName, ToSupervisor};
+use mortise_control::{ChannelId, Encoding, Offer, ServiceName, ToSupervisor};
 use shm_rpc::{Call, End, Geometry, OwnSegment, PeerSegment, Server, segment};
 
 use super::{CallError, Failure};
@@ -87,6 +87,32 @@ async fn an_idempotent_call_without_another_target_says_at_its_deadline_that_it_
     let (_call, _calls) = taken(calls).await;
     end(&harness);
     assert_eq!(get.await.unwrap(), Err(CallError::Failed(Failure::Deadline { started: true })));
+}
+
+#[tokio::test]
+async fn a_worker_answers_itself_what_its_own_module_has_published() {
+    let harness = Harness::new("counter").base().start().unwrap();
+    let worker = harness.worker();
+    let counter: CounterClient = worker.client();
+    let serving = tokio::spawn(worker.serve(CounterServer::new(Well)).run());
+    let early = tokio::spawn({
+        let counter = counter.clone();
+        async move { counter.add(5).await }
+    });
+    harness.offer("counter", Offer::Own).unwrap();
+    assert_eq!(early.await.unwrap(), Ok(5));
+    let by_name = worker.generic_client(&ServiceName::new("counter").unwrap());
+    assert_eq!(by_name.call("get", &serde_json::json!({})).await, Ok(serde_json::json!(7)));
+    assert!(worker.shared().hello().channels.is_empty(), "the supervisor has not made it");
+    for _ in 0..3 {
+        harness.unpublish("counter").unwrap();
+        assert_eq!(counter.get().await, Err(CallError::Failed(Failure::NoService)));
+        harness.offer("counter", Offer::Own).unwrap();
+        assert_eq!(counter.get().await, Ok(7));
+    }
+    worker.shared().terminate.send_replace(true);
+    serving.await.unwrap().unwrap();
+    assert_eq!(worker.shared().served.load(std::sync::atomic::Ordering::Relaxed), 5);
 }
 
 /// The calling end of a channel whose callee has written nonsense into its ring.

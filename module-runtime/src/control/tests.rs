@@ -10,11 +10,12 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mortise_control::parts::{Assembly, cut};
 use mortise_control::stats::{PAGE_BYTES, Side, decode};
 use mortise_control::{
-    Attach, ChannelId, ChannelReport, ChannelRole, Encoding, Geometry, Hello, MAX_PACKET, PROTOCOL, PeerInfo, Phase,
-    ResourceGrant, ServiceDeclaration, ServiceName, ServiceRoute, Target, ToSupervisor, ToWorker, Welcome, WorkerId,
-    socket,
+    Attach, ChannelId, ChannelReport, ChannelRole, Encoding, Geometry, Hello, MAX_MESSAGE, MAX_PACKET, MAX_REPORT,
+    Offer, PROTOCOL, PeerInfo, Phase, ResourceGrant, RouteTable, ServiceDeclaration, ServiceName, ServiceRoute, Target,
+    ToSupervisor, ToWorker, Welcome, WorkerId, socket,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
@@ -139,11 +140,18 @@ struct Line(OwnedFd);
 
 impl Line {
     fn say(&self, message: &ToWorker, fds: &[BorrowedFd<'_>]) {
-        socket::send(self.0.as_fd(), message, fds).unwrap();
+        for packet in cut(rmp_serde::to_vec_named(message).unwrap(), fds.len(), MAX_MESSAGE).unwrap() {
+            socket::send_bytes(self.0.as_fd(), &packet.bytes, &fds[packet.fds]).unwrap();
+        }
     }
 
     fn hear(&self) -> ToSupervisor {
-        socket::recv_without_fds(self.0.as_fd(), &mut vec![0; MAX_PACKET]).unwrap()
+        let (mut arriving, mut buffer) = (Assembly::new(MAX_REPORT), vec![0; MAX_PACKET]);
+        loop {
+            if let Some(message) = arriving.recv_without_fds(self.0.as_fd(), &mut buffer).unwrap() {
+                return message;
+            }
+        }
     }
 
     fn welcome(&self, resources: &[(&str, &[u8])]) -> std::fs::File {
@@ -203,8 +211,17 @@ fn connect(channel: ChannelId, caller: &Line, callee: &Line) {
 
 fn route(line: &Line, epoch: u64, channels: &[ChannelId]) {
     let targets = channels.iter().map(|it| Target { channel: *it, weight: 1 }).collect();
-    line.say(&ToWorker::Routes { epoch, services: vec![ServiceRoute { service: service(), targets }] }, &[]);
-    assert!(matches!(line.hear(), ToSupervisor::RoutesApplied { epoch: applied } if applied == epoch));
+    line.say(
+        &ToWorker::Routes {
+            epoch,
+            services: vec![ServiceRoute { service: service(), offer: Offer::Published, targets }],
+        },
+        &[],
+    );
+    let services = Some(RouteTable::Services);
+    assert!(
+        matches!(line.hear(), ToSupervisor::RoutesApplied { table, epoch: applied } if (table, applied) == (services, epoch))
+    );
 }
 
 /// The question that is answered when the gate opens.
@@ -489,6 +506,45 @@ fn what_does_not_fit_is_refused_and_the_worker_lives_on() {
 }
 
 #[test]
+fn what_is_longer_than_a_packet_arrives_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let listener = Listener::new(&path);
+    let process = start(&path, CALLER, |worker| async move {
+        for n in 0..40 {
+            assert_eq!(&*worker.resource(&format!("r{n}"))?, format!("content {n}").as_bytes());
+        }
+        for n in 0..2000 {
+            let _ = worker.generic_client(&ServiceName::new(&format!("service-number-{n}"))?);
+        }
+        worker.serving().run().await
+    });
+    let (line, _) = listener.accept();
+    let names: Vec<(String, String)> = (0..40).map(|n| (format!("r{n}"), format!("content {n}"))).collect();
+    let resources: Vec<(&str, &[u8])> = names.iter().map(|(name, text)| (&**name, text.as_bytes())).collect();
+    line.welcome(&resources);
+    let (_, clients) = line.ready();
+    assert_eq!(clients.len(), 2000);
+    assert!(rmp_serde::to_vec_named(&clients).unwrap().len() > MAX_PACKET);
+    // A successor hears it all again, in the hello.
+    drop((line, listener));
+    let (line, hello) = Listener::new(&path).accept();
+    assert_eq!(hello.clients.len(), 2000);
+    let targets = vec![Target { channel: ChannelId(7), weight: 1 }];
+    let route = |n| ServiceRoute {
+        service: ServiceName::new(&format!("service-number-{n}")).unwrap(),
+        offer: Offer::Published,
+        targets: targets.clone(),
+    };
+    line.welcome(&[]);
+    line.say(&ToWorker::Routes { epoch: 3, services: (0..2000).map(route).collect() }, &[]);
+    assert!(matches!(line.hear(), ToSupervisor::RoutesApplied { table: Some(RouteTable::Services), epoch: 3 }));
+    assert_eq!(process.shared.state().told.len(), 2000);
+    drop(line);
+    assert_eq!(process.terminate(), ExitCode::SUCCESS);
+}
+
+#[test]
 fn a_base_hears_routes_and_what_it_said_is_told_to_a_successor() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
@@ -526,7 +582,7 @@ fn a_base_hears_routes_and_what_it_said_is_told_to_a_successor() {
     assert!(matches!(line.hear(), ToSupervisor::Want { .. }));
     line.ready();
     line.say(&ToWorker::HttpRoutes { epoch: 5, routes: vec![] }, &[]);
-    assert!(matches!(line.hear(), ToSupervisor::RoutesApplied { epoch: 5 }));
+    assert!(matches!(line.hear(), ToSupervisor::RoutesApplied { table: Some(RouteTable::Http), epoch: 5 }));
     assert!(matches!(line.hear(), ToSupervisor::HttpDrained { worker: CALLEE }));
     assert_eq!(routes.recv().unwrap(), 0);
     drop((line, listener));

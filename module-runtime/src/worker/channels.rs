@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mortise_control::stats::Side;
 use mortise_control::{
-    Attach, ChannelId, ChannelRole, Encoding, Phase, Released, ServiceName, ServiceRoute, ToSupervisor, WorkerId,
+    Attach, ChannelId, ChannelRole, Encoding, Offer, Phase, Released, RouteTable, ServiceName, ServiceRoute,
+    ToSupervisor, WorkerId,
 };
 use shm_rpc::{
     CallError, Client, End, Geometry, GeometryError, OwnSegment, PeerSegment, SegmentError, ServeError, Server,
@@ -21,7 +22,7 @@ use super::drain;
 use super::provider::Provider;
 use super::shared::{Shared, State};
 use crate::call::Source;
-use crate::call::routes::{Outgoing, Route};
+use crate::call::routes::{Expected, Outgoing, Route};
 
 /// A channel that this worker holds.
 #[derive(Debug)]
@@ -194,13 +195,14 @@ impl Shared {
     }
 
     /// Takes the routes of a new epoch.
-    pub(crate) fn set_routes(&self, epoch: u64, services: Vec<ServiceRoute>) {
+    pub(crate) fn set_routes(self: &Arc<Self>, epoch: u64, services: Vec<ServiceRoute>) {
         let mut state = self.state();
-        state.targets = services.into_iter().map(|it| (it.service, it.targets)).collect();
+        state.told = services.into_iter().map(|it| (it.service.clone(), it)).collect();
+        self.attend_own(&mut state);
         let known: Vec<ServiceName> = state.routes.keys().cloned().collect();
         known.iter().for_each(|it| state.apply_routes(it));
         drop(state);
-        self.reports.send(ToSupervisor::RoutesApplied { epoch });
+        self.reports.send(ToSupervisor::RoutesApplied { table: Some(RouteTable::Services), epoch });
     }
 
     fn give_up(&self, channel: ChannelId, error: &ChannelError) {
@@ -226,14 +228,20 @@ impl State {
     /// Puts the supervisor's routes of a service in force, as far as their channels are open.
     pub(crate) fn apply_routes(&mut self, service: &ServiceName) {
         let Some(routes) = self.routes.get(service) else { return };
-        let targets = self.targets.get(service).map_or(&[][..], Vec::as_slice);
+        let told = self.told.get(service);
+        let targets = told.map_or(&[][..], |it| it.targets.as_slice());
         let open = targets.iter().filter_map(|target| match self.channels.get(&target.channel)? {
             Channel::Caller(outgoing, held) if held.service == *service => {
                 Some(Route { channel: Arc::clone(outgoing), weight: target.weight })
             }
             _ => None,
         });
-        routes.replace(open.collect());
+        let own = self.own.get(service).map(|it| Route { channel: Arc::clone(it.outgoing()), weight: 1 });
+        let expected = match told.map(|it| it.offer) {
+            Some(Offer::Nobody) => Expected::Nobody,
+            Some(Offer::Published | Offer::Own) | None => Expected::Somebody,
+        };
+        routes.replace(open.chain(own).collect(), expected);
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn begin(shared: &Arc<Shared>) {
             control.close();
         }
     }
+    shared.close_own();
     tokio::spawn(finish(Arc::clone(shared)));
 }
 

@@ -12,6 +12,7 @@
 mod busy;
 pub(crate) mod channels;
 pub(crate) mod drain;
+mod own;
 pub(crate) mod provider;
 mod reports;
 mod serving;

@@ -78,7 +78,7 @@ impl Serving {
         if let Some(error) = fault {
             return Err(error);
         }
-        shared.state().providers.extend(providers.into_iter().map(|it| (it.service.clone(), Arc::new(it))));
+        shared.add_providers(providers);
         for acceptor in http {
             acceptor.start(&shared)?;
         }

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mortise_control::{
     Boot, ChannelId, ChannelReport, Hello, HttpRoute, PROTOCOL, Phase, ResourceName, ServiceDeclaration, ServiceName,
-    Target, ToSupervisor, Welcome, WorkerId, stats::Side,
+    ServiceRoute, ToSupervisor, Welcome, WorkerId, stats::Side,
 };
 use tokio::sync::{mpsc, watch};
 
 use super::busy::Busy;
 use super::channels::Channel;
 use super::drain::BeforeDrained;
+use super::own::Own;
 use super::provider::Provider;
 use super::reports::{Report, Reports};
 use crate::Error;
@@ -52,8 +53,10 @@ pub(crate) struct State {
     pub(crate) clients: BTreeMap<ServiceName, u64>,
     pub(crate) routes: HashMap<ServiceName, Arc<Routes>>,
     pub(crate) channels: HashMap<ChannelId, Channel>,
-    /// As the supervisor told last; channels in it may be opened later.
-    pub(crate) targets: BTreeMap<ServiceName, Vec<Target>>,
+    /// As the supervisor told last; channels in it may be opened later. A service that is missing has not been told of.
+    pub(crate) told: BTreeMap<ServiceName, ServiceRoute>,
+    /// Services that this worker answers to itself.
+    pub(crate) own: BTreeMap<ServiceName, Own>,
     pub(crate) wanted: BTreeSet<ServiceName>,
     /// The last reports of this kind: one may be lost with the supervisor that it was sent to, so they are told to its successor.
     pub(crate) http_drained: VecDeque<WorkerId>,

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use mortise_control::{
-    Attach, ChannelId, ChannelRole, Encoding, PeerInfo, ServiceDeclaration, ServiceName, ServiceRoute, Target, WorkerId,
+    Attach, ChannelId, ChannelRole, Encoding, Offer, PeerInfo, RouteTable, ServiceDeclaration, ServiceName,
+    ServiceRoute, Target, WorkerId,
 };
 
 use super::channel::{Channel, Edge, EdgeState, End, Stage};
+use super::module::Module;
 use super::state::State;
 use super::turn::Turn;
 use super::worker::{Life, Why, Worker};
@@ -27,7 +29,8 @@ impl State {
             }
             let targets = self.targets(id, &service);
             let targets = targets.into_iter().map(|channel| Target { channel, weight: 1 }).collect();
-            routes.push(ServiceRoute { service, targets });
+            let offer = self.offer(id, &service);
+            routes.push(ServiceRoute { service, offer, targets });
         }
         self.send_routes(id, routes, turn);
     }
@@ -107,6 +110,20 @@ impl State {
         self.edges.insert(edge.clone(), EdgeState::Channel(id));
         let channel = Channel { edge, stage: Stage::Attaching, caller: End::Attached, callee: End::Attached };
         self.channels.insert(id, channel);
+    }
+
+    /// Whether the caller can expect an answer: a module that is to run has published the service, for calls.
+    fn offer(&self, id: WorkerId, service: &ServiceName) -> Offer {
+        let Some(caller) = self.slots.get(id) else { return Offer::Nobody };
+        let Some(key) = self.index.publishers.get(&(caller.key.tenant.clone(), service.clone())) else {
+            return Offer::Nobody;
+        };
+        let running = self.modules.get(key).and_then(Module::current);
+        match running.and_then(|it| it.spec.provided(service)) {
+            Some(provided) if provided.http.is_none() && *key == caller.key => Offer::Own,
+            Some(provided) if provided.http.is_none() => Offer::Published,
+            Some(_) | None => Offer::Nobody,
+        }
     }
 
     /// The channels over which calls of a service go. Workers of the cohort in charge answer; while some of them have no open
@@ -190,16 +207,17 @@ impl State {
         saved.then_some(self.meta.record.incarnation << 32)
     }
 
-    pub(super) fn routes_applied(&mut self, id: WorkerId, epoch: u64) {
+    /// Routes are in force, says a worker, or are taken as such. Without a table it is whichever the epoch was sent with.
+    pub(super) fn routes_applied(&mut self, id: WorkerId, table: Option<RouteTable>, epoch: u64) {
         let Some(worker) = self.slots.get_mut(id) else { return };
-        if worker.routes.acknowledge(epoch) {
+        if table != Some(RouteTable::Http) && worker.routes.acknowledge(epoch) {
             let dropped: Vec<ChannelId> = worker.dropped.keys().copied().collect();
             self.touched.channels.extend(dropped);
-        } else if worker.http.acknowledge(epoch) {
+        } else if table != Some(RouteTable::Services) && worker.http.acknowledge(epoch) {
             let users: Vec<WorkerId> = worker.http_users.keys().copied().collect();
             self.touched.workers.extend(users);
         } else {
-            return; // an epoch that was never sent, or is over
+            return; // an epoch that was never sent with this table, or is over
         }
         self.touch_routing_operations();
     }
@@ -212,7 +230,7 @@ impl State {
             let within = self.config.apply_within;
             self.condemn(id, format!("it did not take a route away within {within:?}"), turn);
         } else {
-            self.routes_applied(id, epoch);
+            self.routes_applied(id, None, epoch);
         }
     }
 

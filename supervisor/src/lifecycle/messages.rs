@@ -39,7 +39,7 @@ impl State {
             }
             ToSupervisor::Mapped { channel } => self.mapped(id, channel, turn),
             ToSupervisor::Released(released) => self.released(id, released.channel, turn),
-            ToSupervisor::RoutesApplied { epoch } => self.routes_applied(id, epoch),
+            ToSupervisor::RoutesApplied { table, epoch } => self.routes_applied(id, table, epoch),
             ToSupervisor::Want { service } => self.want(id, service),
             ToSupervisor::HttpDrained { worker } => self.http_drained(id, worker),
             ToSupervisor::Drained { .. } => self.drained(id, turn),

@@ -356,7 +356,7 @@ impl State {
 
     /// Whether a caller can take routes to a service of the module and does not have them.
     fn lacks(&self, caller: WorkerId, key: &ModuleKey, service: &ServiceName) -> bool {
-        let takes = |it: &&Worker| it.ready && it.connected() && it.calls() && it.key != *key;
+        let takes = |it: &&Worker| it.ready && it.connected() && it.calls();
         self.slots.get(caller).filter(takes).is_some_and(|it| !self.is_routed_to(it, key, service))
     }
 
@@ -366,7 +366,8 @@ impl State {
         }
         let Some(module) = self.modules.get(key) else { return true };
         let callees = module.workers.iter().filter_map(|it| self.slots.get(*it));
-        callees.filter(|it| it.stays() && it.connected() && it.cohort == module.record.cohort).all(|callee| {
+        let called = |it: &&Worker| it.key != caller.key && it.stays() && it.connected();
+        callees.filter(|it| called(it) && it.cohort == module.record.cohort).all(|callee| {
             let edge = Edge { caller: caller.id, callee: callee.id, service: service.clone() };
             match self.edges.get(&edge) {
                 None => false,

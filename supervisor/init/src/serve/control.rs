@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mortise_control::parts::Assembly;
 use mortise_control::socket::{self, SocketError};
 use mortise_control::{
-    Boot, ChannelId, Hello, MAX_MESSAGE, MAX_PACKET, PROTOCOL, Phase, Released, ToSupervisor, ToWorker,
+    Boot, ChannelId, Hello, MAX_MESSAGE, MAX_PACKET, PROTOCOL, Phase, Released, RouteTable, ToSupervisor, ToWorker,
 };
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect};
@@ -125,8 +125,8 @@ impl Control {
         self.tell(ToSupervisor::Pong { nonce, healthy });
     }
 
-    pub fn tell_applied(&mut self, epoch: u64) {
-        self.tell(ToSupervisor::RoutesApplied { epoch });
+    pub fn tell_applied(&mut self, table: RouteTable, epoch: u64) {
+        self.tell(ToSupervisor::RoutesApplied { table: Some(table), epoch });
     }
 
     pub fn tell_released(&mut self, channel: ChannelId) {

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mortise_control::plan::{DONE, Listen, Program, Serve};
-use mortise_control::{Boot, Phase, ToWorker};
+use mortise_control::{Boot, Phase, RouteTable, ToWorker};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -224,7 +224,8 @@ impl Server {
                     }
                 }
                 ToWorker::Ping { nonce } => self.prober.nonces.push(nonce),
-                ToWorker::Routes { epoch, .. } | ToWorker::HttpRoutes { epoch, .. } => self.control.tell_applied(epoch),
+                ToWorker::Routes { epoch, .. } => self.control.tell_applied(RouteTable::Services, epoch),
+                ToWorker::HttpRoutes { epoch, .. } => self.control.tell_applied(RouteTable::Http, epoch),
                 ToWorker::Close { channel } => self.control.tell_released(channel),
                 // A program without SDK has no channels; their descriptors have been closed.
                 ToWorker::Attach(_) | ToWorker::Open { .. } => {}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use mortise_control::{ChannelId, ChannelRole, Phase, Role, ToSupervisor, WorkerId};
+use mortise_control::{ChannelId, ChannelRole, Phase, Role, RouteTable, ToSupervisor, WorkerId};
 
 use super::chance::Chance;
 use super::process::{Held, Process, Vice};
@@ -447,7 +447,7 @@ impl Host {
                 process.epoch = epoch;
                 process.routes = services;
                 if !process.has(Vice::IgnoresRoutes) {
-                    self.says(worker, ToSupervisor::RoutesApplied { epoch });
+                    self.says(worker, ToSupervisor::RoutesApplied { table: Some(RouteTable::Services), epoch });
                 }
             }
             Action::SendHttpRoutes { worker, epoch, routes } => {
@@ -462,7 +462,7 @@ impl Host {
                 let after = targets(&routes);
                 process.http = routes;
                 if !process.has(Vice::IgnoresRoutes) {
-                    self.says(worker, ToSupervisor::RoutesApplied { epoch });
+                    self.says(worker, ToSupervisor::RoutesApplied { table: Some(RouteTable::Http), epoch });
                     for gone in before.difference(&after) {
                         self.says(worker, ToSupervisor::HttpDrained { worker: *gone });
                     }

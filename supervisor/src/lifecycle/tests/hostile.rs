@@ -1,6 +1,6 @@
 //! Workers that lie, and events that come late.
 
-use mortise_control::{ChannelId, Hello, Phase, Released, ToSupervisor, Token, WorkerId};
+use mortise_control::{ChannelId, Hello, Phase, Released, RouteTable, ToSupervisor, Token, WorkerId};
 
 use super::host::Host;
 use super::platform::{platform, running_platform};
@@ -61,8 +61,11 @@ fn a_first_hello_that_says_ready_or_speaks_another_protocol_ends_the_worker() {
 
 #[test]
 fn who_speaks_before_the_welcome_is_cut_off() {
-    for message in [ToSupervisor::Ready, ToSupervisor::RoutesApplied { epoch: 1 }, ToSupervisor::Drained { served: 0 }]
-    {
+    for message in [
+        ToSupervisor::Ready,
+        ToSupervisor::RoutesApplied { table: None, epoch: 1 },
+        ToSupervisor::Drained { served: 0 },
+    ] {
         let (mut host, worker) = unheard();
         host.event(Event::Message { worker, message });
         assert!(last_actions(&host).iter().any(|it| it.contains("Disconnect")));
@@ -85,8 +88,8 @@ fn lies_and_late_events_change_nothing() {
         says(ToSupervisor::Mapped { channel: ChannelId(1) }),
         says(ToSupervisor::Released(Released { channel: foreign, calls: 9 })),
         says(ToSupervisor::Released(Released { channel: ChannelId(1), calls: 9 })),
-        says(ToSupervisor::RoutesApplied { epoch: u64::MAX }),
-        says(ToSupervisor::RoutesApplied { epoch: 0 }),
+        says(ToSupervisor::RoutesApplied { table: None, epoch: u64::MAX }),
+        says(ToSupervisor::RoutesApplied { table: None, epoch: 0 }),
         says(ToSupervisor::Want { service: service("markdown") }),
         says(ToSupervisor::HttpDrained { worker: spell }),
         says(ToSupervisor::Drained { served: 3 }),
@@ -212,4 +215,24 @@ fn who_maps_nothing_is_asked_again_and_killed_if_it_lets_nothing_go() {
     host.due(&late);
     host.quiesce();
     assert!(host.reaches(site, "spell", spell));
+}
+
+#[test]
+fn routes_are_acknowledged_by_table() {
+    for (table, counts) in [
+        (Some(RouteTable::Http), true),
+        (Some(RouteTable::Services), false),
+        // Protocol 1 did not say.
+        (None, true),
+    ] {
+        let mut host = platform();
+        host.vice("base", 1, &[Vice::IgnoresRoutes]);
+        host.ask(start("base")).unwrap();
+        host.deliver_all();
+        let base = host.worker("base");
+        let http = |host: &Host| host.state.slots.get(base).unwrap().http.unacknowledged.clone();
+        let epoch = *http(&host).first().expect("HTTP routes have been sent");
+        host.event(Event::Message { worker: base, message: ToSupervisor::RoutesApplied { table, epoch } });
+        assert_eq!(http(&host).is_empty(), counts, "{table:?}");
+    }
 }

@@ -1,9 +1,12 @@
 //! The way of a module without faults.
 
+use mortise_control::Offer;
+
 use super::host::Host;
 use super::platform::{platform, running_platform};
 use super::world::*;
 use crate::api::{Desired, ErrorCode, OperationState, Request, WorkerState};
+use crate::lifecycle::ExitStatus;
 
 #[test]
 fn a_platform_starts_is_published_and_reaches_itself() {
@@ -16,6 +19,39 @@ fn a_platform_starts_is_published_and_reaches_itself() {
     let states: Vec<WorkerState> = snapshot.modules.iter().flat_map(|it| &it.workers).map(|it| it.state).collect();
     assert_eq!(states, [WorkerState::Ready, WorkerState::Published, WorkerState::Published]);
     assert_eq!(snapshot.resources[0].mapped_by, [spell.to_string()]);
+}
+
+#[test]
+fn callers_are_told_what_they_can_expect_of_a_service() {
+    let mut host = Host::new();
+    let site = module("site", 1).calling("spell").calling("form").calling("mine").serving("mine");
+    host.install(site.package());
+    host.install(module("spell", 1).serving("spell").offering("form", "/form").package());
+    host.done(start("site"));
+    let offered = |host: &Host, text: &str| {
+        let routes = &host.processes[&host.worker("site")].routes;
+        routes.iter().find(|it| it.service == service(text)).map(|it| it.offer)
+    };
+    assert_eq!(offered(&host, "spell"), Some(Offer::Nobody));
+    host.done(publish("spell"));
+    assert_eq!(offered(&host, "spell"), Some(Offer::Nobody), "published, but not to run");
+    host.done(start("spell"));
+    assert_eq!(offered(&host, "spell"), Some(Offer::Published));
+    assert_eq!(offered(&host, "form"), Some(Offer::Nobody), "reached by HTTP, never by a call");
+    let spell = host.worker("spell");
+    host.exit(spell, ExitStatus::Code(1));
+    host.deliver_all();
+    assert_eq!(offered(&host, "spell"), Some(Offer::Published), "it comes back by itself");
+    host.quiesce();
+    host.done(unpublish("spell"));
+    assert_eq!(offered(&host, "spell"), Some(Offer::Nobody));
+    host.done(publish("spell"));
+    assert_eq!(offered(&host, "spell"), Some(Offer::Published));
+    host.done(stop("spell"));
+    assert_eq!(offered(&host, "spell"), Some(Offer::Nobody), "an operator has stopped it");
+    assert_eq!(offered(&host, "mine"), Some(Offer::Nobody));
+    host.done(publish("site"));
+    assert_eq!(offered(&host, "mine"), Some(Offer::Own));
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn forged(host: &Host, worker: WorkerId, what: u8) -> Event {
         0 => ToSupervisor::Ready,
         1 => ToSupervisor::Mapped { channel },
         2 => ToSupervisor::Released(Released { channel: ChannelId(99), calls: 1 }),
-        3 => ToSupervisor::RoutesApplied { epoch: u64::MAX },
+        3 => ToSupervisor::RoutesApplied { table: None, epoch: u64::MAX },
         4 => ToSupervisor::HttpDrained { worker: old },
         5 => ToSupervisor::Drained { served: 1 },
         6 => ToSupervisor::Violation { channel, what: "a lie".to_owned() },

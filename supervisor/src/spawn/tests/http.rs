@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use mortise_control::{ChannelId, Hello, MAX_PACKET, PROTOCOL, Phase, Role, ToSupervisor, ToWorker, Welcome, socket};
+use mortise_control::{
+    ChannelId, Hello, MAX_PACKET, PROTOCOL, Phase, Role, RouteTable, ToSupervisor, ToWorker, Welcome, socket,
+};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg};
 
 use super::house::{House, wait_readable};
@@ -126,7 +128,7 @@ fn a_program_that_inherits_a_listener() {
     assert_eq!(control.hello().phase, Phase::Ready);
     control.welcome();
     control.send(ToWorker::Routes { epoch: 7, services: Vec::new() });
-    assert!(matches!(control.next(), ToSupervisor::RoutesApplied { epoch: 7 }));
+    assert!(matches!(control.next(), ToSupervisor::RoutesApplied { table: Some(RouteTable::Services), epoch: 7 }));
     control.send(ToWorker::Close { channel: ChannelId(9) });
     assert!(matches!(control.next(), ToSupervisor::Released(it) if it.channel == ChannelId(9)));
 
