@@ -1,6 +1,7 @@
 //! A base of one's own: its service is called by a module, its page is answered, and the ingress goes on as with the stock one.
 
 use mortise_tests::{World, as_root};
+use serde_json::json;
 
 #[test]
 fn a_module_calls_the_service_of_a_custom_base() {
@@ -16,5 +17,20 @@ fn a_module_calls_the_service_of_a_custom_base() {
     assert_eq!(status, 429, "{text}");
     assert!(text.starts_with("too often; again in "), "{text}");
     assert_eq!(world.get("/limits").expect("an answer"), (200, "1 buckets are not full\n".to_owned()));
+    world.end();
+}
+
+#[test]
+fn an_operator_calls_the_base_itself() {
+    as_root!();
+    let world = World::start_on("custom-base");
+    let take = || world.call("limiter.take", &json!({"key": "mine", "rate": {"burst": 2, "per_second": 0.001}}));
+    assert_eq!(take(), Ok(json!({"Yes": {"left": 1}})));
+    assert_eq!(take(), Ok(json!({"Yes": {"left": 0}})));
+    world.mortise(&["unpublish", "base"]);
+    let error = take().expect_err("withdrawn");
+    assert!(error.contains("nobody answers limiter"), "{error}");
+    world.mortise(&["publish", "base"]);
+    assert!(take().expect("published again")["No"].is_object());
     world.end();
 }

@@ -53,3 +53,31 @@ fn errors_keep_their_kind_all_the_way() {
     assert!(error.contains("unrly"), "names the service: {error}");
     world.end();
 }
+
+#[test]
+fn who_calls_a_withdrawn_service_is_told_so_instead_of_waiting_for_it() {
+    as_root!();
+    let world = World::start();
+    for module in ["dictionary", "spell", "markdown-1", "site"] {
+        world.install(module);
+    }
+    for module in ["dictionary", "spell", "markdown", "site"] {
+        world.mortise(&["start", module]);
+    }
+    for module in ["spell", "markdown", "site"] {
+        world.mortise(&["publish", module]);
+    }
+    let check = || world.post("/site/check", "Teh server").expect("an answer");
+    assert_eq!(check().0, 200);
+    // A call that waited would end by its deadline: 504.
+    world.mortise(&["unpublish", "spell"]);
+    let (status, body) = check();
+    assert_eq!(status, 503, "{body}");
+    world.mortise(&["publish", "spell"]);
+    assert_eq!(check().0, 200);
+    world.mortise(&["stop", "spell"]);
+    assert_eq!(check().0, 503);
+    world.mortise(&["start", "spell"]);
+    assert_eq!(check().0, 200);
+    world.end();
+}
