@@ -9,6 +9,7 @@
 //! packet that is no message. The parts of a message follow each other with nothing between them. Nothing is allocated for what
 //! is announced: only what has arrived is kept, up to a bound.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -67,6 +68,9 @@ pub struct Assembly {
     fds: Vec<OwnedFd>,
 }
 
+/// A message that is there, still encoded, with its descriptors.
+type Whole<'a> = (Cow<'a, [u8]>, Vec<OwnedFd>);
+
 impl Assembly {
     /// Nothing yet, of messages of at most `most` bytes.
     #[must_use]
@@ -119,11 +123,7 @@ impl Assembly {
         }
     }
 
-    fn join<'a>(
-        &mut self,
-        packet: &'a [u8],
-        fds: Vec<OwnedFd>,
-    ) -> Result<Option<(std::borrow::Cow<'a, [u8]>, Vec<OwnedFd>)>, SocketError> {
+    fn join<'a>(&mut self, packet: &'a [u8], fds: Vec<OwnedFd>) -> Result<Option<Whole<'a>>, SocketError> {
         let (last, piece) = match packet {
             [PART, LAST, piece @ ..] => (true, piece),
             [PART, MORE, piece @ ..] => (false, piece),

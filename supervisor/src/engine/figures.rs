@@ -99,7 +99,7 @@ mod tests {
 
     fn module(runtime: RuntimeKind, services: &[(&str, Option<&str>)]) -> Declared {
         let status = |(name, http): &(&str, Option<&str>)| ServiceStatus {
-            service: ServiceName::new(*name).unwrap(),
+            service: ServiceName::new(name).unwrap(),
             published: true,
             http: http.map(str::to_owned),
             callers: 0,
