@@ -99,7 +99,7 @@ impl Artifacts {
         if let Some(programs) = std::env::var_os("MORTISE_ARTIFACTS").map(PathBuf::from) {
             return Ok(Self { packages: programs.join("packages"), programs });
         }
-        run(cargo().args(["build", "--workspace", "--bins", "--profile", profile.name()]))?;
+        build_programs(profile)?;
         let programs = target().join(profile.folder());
         let packages = programs.join("packages");
         for module in MODULES {
@@ -111,6 +111,28 @@ impl Artifacts {
         }
         Ok(Self { programs, packages })
     }
+}
+
+/// Every worker begins as it.
+const INIT: &str = "mortise-init";
+
+/// Builds every program of the workspace.
+///
+/// # Errors
+/// Something did not build.
+pub fn build_programs(profile: Profile) -> Result<(), Failure> {
+    run(cargo().args(["build", "--workspace", "--exclude", INIT, "--bins", "--profile", profile.name()]))?;
+    build_init(profile)
+}
+
+/// Builds `mortise-init`, statically linked: a dynamic loader would be paid for at each start of a worker.
+///
+/// # Errors
+/// It did not build.
+pub fn build_init(profile: Profile) -> Result<(), Failure> {
+    let mut link = cargo();
+    link.args(["rustc", "-p", INIT, "--bin", INIT, "--profile", profile.name()]);
+    run(link.args(["--", "-C", "target-feature=+crt-static"]))
 }
 
 fn target() -> PathBuf {

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use xtask::Failure;
+use xtask::artifacts::{Profile, build_init};
 use xtask::command::{cargo, run};
 
 /// Measure, beside the physical limit of the same run.
@@ -34,7 +35,7 @@ impl Bench {
             What::Start => ("mortise-supervisor", "start-bench"),
         };
         if self.what == What::Start {
-            run(cargo().args(["build", "--quiet", "--profile", "dist", "--bins", "-p", "mortise-init"]))?;
+            build_init(Profile::Dist)?;
         }
         let mut bench = cargo();
         bench.args(["run", "--quiet", "--profile", "dist", "-p", package, "--example", example, "--"]);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use xtask::Failure;
-use xtask::artifacts::{Artifacts, Profile};
+use xtask::artifacts::{Artifacts, Profile, build_programs};
 use xtask::command::{cargo, is_there, root, shown};
 
 use crate::{fuzz, vm};
@@ -140,7 +140,7 @@ impl Suite {
             }
             Self::Unit => {
                 // Tests of the supervisor start programs of the workspace.
-                check(&mut Tally::default(), cargo().args(["build", "--workspace", "--bins"]))?;
+                build_programs(Profile::Dev)?;
                 let mut tests = cargo();
                 tests.args(["test", "--workspace", "--exclude", "mortise-tests", "--no-fail-fast"]).args(filter);
                 count(tally, &mut tests)
