@@ -95,10 +95,10 @@ fn look(promise: Promise, groups: &Groups, way: Way) -> (Result<String, String>,
     let namespace = |flag| made(trial::namespace(way, flag), "it can be made");
     let file = |v1, v2| {
         if groups.has_file(v1, v2) {
-            Ok(())
-        } else {
-            Err(format!("no group of ours has a file {v1} (v1) or {v2} (v2)"))
+            return Ok(());
         }
+        let v1 = if v1.is_empty() { String::new() } else { format!("{v1} (v1) or ") };
+        Err(format!("no group of ours has a file {v1}{v2} (v2)"))
     };
     match promise {
         Promise::MemoryLimit => (controller(Controller::Memory), CGROUPS),
