@@ -14,6 +14,16 @@ use crate::sync::atomic::fence;
 pub(crate) const FUTEX: u64 = 1;
 pub(crate) const SOCKET: u64 = 2;
 
+/// Which fence stands between a sleeper's flag and its last look at the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    /// Its own: the sender makes one between its publication and its look at the flag.
+    Own,
+    /// Its own and the sender's, which has left it out.
+    #[cfg(not(loom))]
+    Everyones,
+}
+
 /// The `parked` word as its owner writes it: how its sleepers sleep (low half), and the position of the message that they
 /// sleep for (high half), so that the peer wakes them when it publishes that one, and only then.
 #[derive(Debug, Default)]
@@ -29,12 +39,16 @@ impl Parked {
 
     /// A sleeper of the kind `bit` is about to sleep for the message at `position`. After this it must look at the ring once
     /// more.
-    pub(crate) fn set(&mut self, own: &OwnMemory, bit: u64, position: u32) {
+    pub(crate) fn set(&mut self, own: &OwnMemory, bit: u64, position: u32, barrier: Barrier) {
         self.bits |= bit;
         self.position = position;
         // [K] Before the look at the ring that follows; the sender looks here after it has published.
         own.store(AT_PARKED, self.word(), Relaxed);
-        fence(SeqCst);
+        match barrier {
+            Barrier::Own => fence(SeqCst),
+            #[cfg(not(loom))]
+            Barrier::Everyones => crate::futex::everyones_barrier(),
+        }
     }
 
     /// That sleeper is awake. Only the sleeper's side ever clears the flag: a waker that did could eat a later sleep.

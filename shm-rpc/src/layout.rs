@@ -24,6 +24,11 @@ pub(crate) const AT_MAGIC: usize = 0;
 /// Version in the low half, slots in the high half.
 pub(crate) const AT_VERSION_SLOTS: usize = 8;
 pub(crate) const AT_ARENA: usize = 16;
+/// What its owner can do: [`EVERYONES_BARRIER`].
+pub(crate) const AT_ABILITIES: usize = 24;
+
+/// Before it sleeps with several calls under way, it makes a barrier in the threads of its peer, too.
+pub(crate) const EVERYONES_BARRIER: u64 = 1;
 
 /// Progress: how many messages of the peer's ring have been taken. Written once per message, read when a ring looks full
 /// and after a death; alone in its line, so the writer keeps it.

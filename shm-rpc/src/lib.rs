@@ -92,7 +92,7 @@ mod wire_error;
 #[cfg(not(loom))]
 pub use arena::Loan;
 #[cfg(not(loom))]
-pub use client::{Client, Pending, Reply};
+pub use client::{Client, Pending, Reply, Session};
 pub use clock::Deadline;
 pub use error::{CallError, Started, Violation};
 pub use geometry::{Geometry, GeometryError};

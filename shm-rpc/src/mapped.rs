@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use nix::sys::stat::fstat;
 
-use crate::Geometry;
-use crate::layout::{self, AT_ARENA, AT_MAGIC, AT_VERSION_SLOTS, MAGIC, VERSION};
+use crate::layout::{self, AT_ABILITIES, AT_ARENA, AT_MAGIC, AT_VERSION_SLOTS, EVERYONES_BARRIER, MAGIC, VERSION};
 use crate::memory::{OwnMemory, PeerMemory};
 use crate::segment::{SEALS, seals};
+use crate::{Geometry, futex};
 
 /// Why a segment was not mapped.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,8 @@ impl OwnSegment {
             let sequence = index.wrapping_add(1).wrapping_sub(geometry.slots());
             memory.store(layout::slot_offset(index), u64::from(sequence), Relaxed);
         }
+        let abilities = if futex::has_everyones_barrier() { EVERYONES_BARRIER } else { 0 };
+        memory.store(AT_ABILITIES, abilities, Relaxed);
         for (at, value) in header(geometry) {
             memory.store(at, value, Release);
         }

@@ -72,6 +72,19 @@ impl OwnMemory {
         unsafe { AtomicU64::from_ptr(word(&self.0, offset)) }.store(value, order);
     }
 
+    /// Stores the eight words of the slot at `offset`, the first one last and with Release.
+    #[inline(always)]
+    pub(crate) fn store_slot(&self, offset: usize, words: &[u64; 8]) {
+        let slot: *mut u64 = range(&self.0, offset, 64).cast();
+        assert!(offset.is_multiple_of(8), "a slot that is not aligned");
+        for (index, value) in words.iter().enumerate().skip(1) {
+            // SAFETY: one of the 8 words that `range` checked, aligned like `offset`; as in `store`.
+            unsafe { AtomicU64::from_ptr(slot.add(index)) }.store(*value, Ordering::Relaxed);
+        }
+        // SAFETY: the first of them.
+        unsafe { AtomicU64::from_ptr(slot) }.store(words[0], Ordering::Release);
+    }
+
     /// Stores the 32-bit word at `offset`.
     #[inline(always)]
     pub(crate) fn store_half(&self, offset: usize, value: u32, order: Ordering) {
@@ -140,6 +153,15 @@ impl PeerMemory {
         }
     }
 
+    /// Copies the slot at `offset` out, whose first word was loaded before and is `first`. It is written by four stores of 16
+    /// bytes, so that it can be copied on by loads of any size without waiting for the stores.
+    #[inline(always)]
+    pub(crate) fn load_slot(&self, offset: usize, first: u64, words: &mut [u64; 8]) {
+        let source = range(&self.0, offset, 64);
+        // SAFETY: `range` checked the 64 bytes.
+        unsafe { load_slot(source, first, words) }
+    }
+
     /// The 64 bytes at `offset`, as words: one load per 16 bytes where the machine has such, so that a loop over them is as
     /// fast as over private memory.
     #[inline]
@@ -187,6 +209,45 @@ unsafe fn load_block(source: *const u8) -> [u64; 8] {
     // SAFETY: the caller's 64 bytes, into private ones.
     unsafe { copy_out(source, words.as_mut_ptr().cast(), 64) };
     words
+}
+
+/// Copies 64 bytes that a peer may be changing, all but the first word, which is `first`.
+///
+/// # Safety
+/// `source` is readable for 64 bytes.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn load_slot(source: *const u8, first: u64, words: &mut [u64; 8]) {
+    use std::arch::x86_64::{
+        __m128i, _mm_castpd_si128, _mm_castsi128_pd, _mm_cvtsi64_si128, _mm_move_sd, _mm_storeu_si128,
+    };
+    let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
+    // SAFETY: reads the caller's 64 bytes; any vectors are plain bits. The stores go to the 64 bytes of `words`; SSE2 is part of
+    // the target.
+    unsafe {
+        std::arch::asm!(
+            "movdqu {a}, [{source}]", "movdqu {b}, [{source} + 16]", "movdqu {c}, [{source} + 32]", "movdqu {d}, [{source} + 48]",
+            source = in(reg) source, a = out(xmm_reg) a, b = out(xmm_reg) b, c = out(xmm_reg) c, d = out(xmm_reg) d,
+            options(nostack, preserves_flags, readonly));
+        let first = _mm_castsi128_pd(_mm_cvtsi64_si128(first.cast_signed()));
+        let a = _mm_castpd_si128(_mm_move_sd(_mm_castsi128_pd(a), first));
+        let target: *mut __m128i = words.as_mut_ptr().cast();
+        _mm_storeu_si128(target, a);
+        _mm_storeu_si128(target.add(1), b);
+        _mm_storeu_si128(target.add(2), c);
+        _mm_storeu_si128(target.add(3), d);
+    }
+}
+
+/// Copies 64 bytes that a peer may be changing, all but the first word, which is `first`.
+///
+/// # Safety
+/// `source` is readable for 64 bytes.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn load_slot(source: *const u8, first: u64, words: &mut [u64; 8]) {
+    // SAFETY: the caller's 64 bytes, into private ones.
+    unsafe { copy_out(source, words.as_mut_ptr().cast(), 64) };
+    words[0] = first;
 }
 
 /// Copies `len` bytes that a peer may be changing.

@@ -34,6 +34,13 @@ impl OwnMemory {
         self.0.words[&offset].store(value, order);
     }
 
+    pub(crate) fn store_slot(&self, offset: usize, words: &[u64; SLOT_WORDS]) {
+        for (index, value) in words.iter().enumerate().skip(1) {
+            self.store(offset + 8 * index, *value, Ordering::Relaxed);
+        }
+        self.store(offset, words[0], Ordering::Release);
+    }
+
     pub(crate) fn store_half(&self, _: usize, _: u32, _: Ordering) {
         unreachable!("payloads are not part of the models");
     }
@@ -49,8 +56,9 @@ impl PeerMemory {
         self.0.words[&offset].load(order)
     }
 
-    pub(crate) fn block(&self, offset: usize) -> [u64; SLOT_WORDS] {
-        std::array::from_fn(|index| self.0.words.get(&(offset + 8 * index)).map_or(0, |it| it.load(Ordering::Relaxed)))
+    pub(crate) fn load_slot(&self, offset: usize, first: u64, words: &mut [u64; SLOT_WORDS]) {
+        let word = |index| self.0.words.get(&(offset + 8 * index)).map_or(0, |it| it.load(Ordering::Relaxed));
+        *words = std::array::from_fn(|index| if index == 0 { first } else { word(index) });
     }
 
     /// The kernel compares under the lock that the waker takes, and sees the newest value.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  word 0   sequence:32 │ kind:8 │ flags:8 │ length:16     published last
-//!  call     method:32 │ id:32    [deadline:64]  body: 48 bytes, 40 with a deadline
+//!  call     method:32 │ id:32    body: 48 bytes, or 40 and a deadline:64
 //!  answer   code:16 │ release place:16 │ id:32  body: 48 bytes
 //!  context  trace id:128 │ span id:64 │ trace flags:8 │ has trace:8 │ tags length:8 │ 0:8 │ tags: 28 bytes
 //!  closed   position:32
@@ -16,15 +16,17 @@ use crate::layout::{LINE, SLOT_WORDS};
 use crate::options::{Context, Tags, Trace};
 use crate::{CallOptions, Deadline, Violation};
 
-/// Where a body begins in its slot without, and with, a deadline before it.
+/// Where a body begins in its slot: with or without a deadline, so that it is read by the same loads.
 pub(crate) const BODY_AT: usize = 16;
-pub(crate) const BODY_AFTER_DEADLINE: usize = 24;
-/// The bytes of the largest inline body.
+/// The bytes of the largest inline body, without and with a deadline behind it.
 pub(crate) const BODY: usize = LINE - BODY_AT;
+pub(crate) const BODY_BEFORE_DEADLINE: usize = BODY - 8;
+/// The word that is a call's deadline.
+const DEADLINE_WORD: usize = SLOT_WORDS - 1;
 
-const _: () = assert!(BODY == 48 && LINE - BODY_AFTER_DEADLINE == 40);
+const _: () = assert!(BODY == 48 && BODY_BEFORE_DEADLINE == 40 && DEADLINE_WORD * 8 == BODY_AT + BODY_BEFORE_DEADLINE);
 
-/// A deadline lies before the body.
+/// A deadline lies behind the body, in the last word.
 pub(crate) const DEADLINE: u8 = 1;
 /// The body lies in the arena.
 pub(crate) const ARENA: u8 = 2;
@@ -81,8 +83,8 @@ pub(crate) struct Slot(pub(crate) [u64; SLOT_WORDS]);
 /// Where a body is, once it has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In the slot, at this byte.
-    Inline { at: usize, len: usize },
+    /// In the slot.
+    Inline { len: usize },
     /// In the arena.
     Arena { offset: u32, len: u32 },
 }
@@ -121,6 +123,12 @@ impl Slot {
         self.0[0] = u64::from(kind as u8) << 32 | u64::from(flags) << 40 | u64::from(length) << 48;
     }
 
+    /// The low half of the first word.
+    #[inline(always)]
+    pub(crate) fn set_sequence(&mut self, sequence: u32) {
+        self.0[0] |= u64::from(sequence);
+    }
+
     #[inline(always)]
     pub(crate) fn set_low_and_id(&mut self, low: u32, id: u32) {
         self.0[1] = u64::from(low) | u64::from(id) << 32;
@@ -128,18 +136,31 @@ impl Slot {
 
     #[inline(always)]
     pub(crate) fn set_deadline(&mut self, deadline: Deadline) {
-        self.0[2] = deadline.as_nanos();
+        self.0[DEADLINE_WORD] = deadline.as_nanos();
     }
 
-    /// The bytes of a body that begins at `at`, to be filled.
+    /// The place of a body, to be filled.
     #[inline(always)]
-    pub(crate) fn bytes_mut(&mut self, at: usize) -> &mut [u8] {
-        &mut self.0.as_mut_bytes()[at..]
+    pub(crate) fn body_mut(&mut self) -> &mut [u8; BODY] {
+        let body = self.0.as_mut_bytes().last_chunk_mut();
+        body.expect("a slot is longer than a body")
     }
 
+    /// The first `len` bytes of the body in the slot.
     #[inline(always)]
-    pub(crate) fn bytes(&self, at: usize, len: usize) -> &[u8] {
-        &self.0.as_bytes()[at..at + len]
+    pub(crate) fn body(&self, len: usize) -> &[u8] {
+        &self.0.as_bytes()[BODY_AT..][..len]
+    }
+
+    /// Says where in the arena the body lies.
+    pub(crate) fn set_place(&mut self, offset: u32, len: u32) {
+        self.0[BODY_AT / 8] = u64::from(offset) | u64::from(len) << 32;
+    }
+
+    /// Whether a slot with this first word claims to hold a call.
+    #[inline(always)]
+    pub(crate) const fn is_call(first: u64) -> bool {
+        (first >> 32) as u8 == Kind::Call as u8
     }
 
     #[inline(always)]
@@ -182,6 +203,11 @@ impl Slot {
         (self.low() >> 16) as u16
     }
 
+    /// Names that place in an answer whose code is set.
+    pub(crate) fn set_release_place(&mut self, place: u16) {
+        self.0[1] |= u64::from(place) << 16;
+    }
+
     #[inline(always)]
     pub(crate) fn has_context(&self) -> bool {
         self.flags() & CONTEXT != 0
@@ -190,26 +216,30 @@ impl Slot {
     /// A call's deadline.
     #[inline(always)]
     pub(crate) fn deadline(&self) -> Option<Deadline> {
-        (self.flags() & DEADLINE != 0).then(|| Deadline::from_nanos(self.0[2]))
+        (self.flags() & DEADLINE != 0).then(|| Deadline::from_nanos(self.0[DEADLINE_WORD]))
     }
 
     /// Where the body of a checked call or answer is.
     #[inline(always)]
     pub(crate) fn place(&self) -> Place {
-        let at = if self.flags() & DEADLINE != 0 { BODY_AFTER_DEADLINE } else { BODY_AT };
         if self.flags() & ARENA != 0 {
-            let word = self.0[at / 8];
+            let word = self.0[BODY_AT / 8];
             return Place::Arena { offset: word as u32, len: (word >> 32) as u32 };
         }
-        Place::Inline { at, len: usize::from((self.0[0] >> 48) as u16) }
+        Place::Inline { len: usize::from((self.0[0] >> 48) as u16) }
     }
 
     /// Checks the body against the slot and the peer's arena.
     #[inline(always)]
     fn check_body(&self, arena: u32) -> Result<(), Violation> {
         match self.place() {
-            Place::Inline { at, len } if at + len <= LINE => Ok(()),
-            Place::Inline { at, len } => Err(Violation::InlineLength { found: len as u16, limit: (LINE - at) as u16 }),
+            Place::Inline { len } => {
+                let limit = if self.flags() & DEADLINE != 0 { BODY_BEFORE_DEADLINE } else { BODY };
+                if len <= limit {
+                    return Ok(());
+                }
+                Err(Violation::InlineLength { found: len as u16, limit: limit as u16 })
+            }
             Place::Arena { offset, len } => match offset.checked_add(len) {
                 Some(end) if end <= arena => Ok(()),
                 _ => Err(Violation::Payload { offset, len, arena }),
@@ -256,10 +286,22 @@ impl Slot {
         self.kind().unwrap_or(Kind::Error)
     }
 
+    /// Whether it is an answer that was checked, a result, and all in its slot.
+    #[inline(always)]
+    pub(crate) fn is_plain_reply(&self) -> bool {
+        (self.0[0] >> 32) as u16 == Kind::Reply as u16
+    }
+
+    /// The body of an answer that lies in its slot.
+    #[inline(always)]
+    pub(crate) fn answer_body(&self) -> &[u8] {
+        self.body(usize::from((self.0[0] >> 48) as u16))
+    }
+
     /// Trace and tags out of a context message.
     #[cold]
     pub(crate) fn read_context(&self) -> Result<Context, Violation> {
-        let bytes = self.bytes(8, LINE - 8);
+        let bytes = &self.0.as_bytes()[8..];
         let trace = match bytes[25] {
             0 => None,
             1 => Some(Trace {

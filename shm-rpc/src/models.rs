@@ -4,7 +4,7 @@
 //! RUSTFLAGS="--cfg loom" cargo test -p shm-rpc --release --lib models
 //! ```
 
-use crate::control::{self, FUTEX, Parked, Woken};
+use crate::control::{self, Barrier, FUTEX, Parked, Woken};
 use crate::layout::{AT_CLOSED, AT_PARKED, AT_TAKEN_THROUGH, slot_offset};
 use crate::memory::{OwnMemory, PeerMemory, segment};
 use crate::message::{Kind, Slot};
@@ -50,7 +50,7 @@ fn read(ring: &PeerMemory, own: &OwnMemory, count: u32) {
                 control::store_taken_through(own, receiver.position());
             }
             Peek::Empty => {
-                parked.set(own, FUTEX, receiver.position());
+                parked.set(own, FUTEX, receiver.position(), Barrier::Own);
                 if receiver.peek(ring) == Ok(Peek::Empty) {
                     ring.wait(receiver.offset(), receiver.previous(), None);
                 }
@@ -71,7 +71,7 @@ fn write(own: &OwnMemory, peer: &PeerMemory, count: u32) {
                 loom::thread::yield_now();
             }
         }
-        sender.publish(own, &message(number));
+        sender.publish(own, &mut message(number));
         let wake = woken.look(peer, &sender);
         if wake.bits != 0 {
             own.wake(wake.offset);
@@ -119,7 +119,7 @@ fn a_close_is_one_point_in_the_order_of_messages(first: u32, preemptions: Option
             let mut sender = Sender::new(SLOTS);
             let mut surely_before = 0;
             for number in 0..2 {
-                sender.publish(&own, &message(number));
+                sender.publish(&own, &mut message(number));
                 if control::is_closed(&peer) {
                     break;
                 }
@@ -154,12 +154,12 @@ fn progress_never_runs_ahead_of_what_was_read() {
         let ((own, ring), (control, peer)) = channel();
         let writer = loom::thread::spawn(move || {
             let mut sender = Sender::new(SLOTS);
-            sender.publish(&own, &message(0));
-            sender.publish(&own, &message(1));
+            sender.publish(&own, &mut message(0));
+            sender.publish(&own, &mut message(1));
             let taken = sender.check_taken(control::load_taken_through(&peer)).expect("an honest reader");
             // What was taken may be overwritten.
             if taken > 0 {
-                sender.publish(&own, &message(2));
+                sender.publish(&own, &mut message(2));
             }
         });
         let mut receiver = Receiver::new(SLOTS);

@@ -35,8 +35,8 @@ pub trait Payload {
 pub struct Writer<'a> {
     outbox: &'a Arc<Outbox>,
     slot: &'a mut Slot,
-    /// Where the body begins in the slot.
-    at: usize,
+    /// The bytes that the slot has room for.
+    room: usize,
     len: usize,
     spill: Option<Loan>,
     failed: Option<CallError>,
@@ -47,8 +47,8 @@ const FIRST_SPILL: usize = 1024;
 
 impl<'a> Writer<'a> {
     #[inline(always)]
-    pub(crate) fn new(outbox: &'a Arc<Outbox>, slot: &'a mut Slot, at: usize) -> Self {
-        Self { outbox, slot, at, len: 0, spill: None, failed: None }
+    pub(crate) fn new(outbox: &'a Arc<Outbox>, slot: &'a mut Slot, room: usize) -> Self {
+        Self { outbox, slot, room, len: 0, spill: None, failed: None }
     }
 
     /// Appends bytes.
@@ -57,10 +57,8 @@ impl<'a> Writer<'a> {
     /// `TooLarge` if the message can never fit into the arena, `Overloaded` if it does not fit now.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), CallError> {
-        if self.spill.is_none()
-            && let Some(room) = self.slot.bytes_mut(self.at + self.len).get_mut(..bytes.len())
-        {
-            room.copy_from_slice(bytes);
+        if self.spill.is_none() && bytes.len() <= self.room - self.len {
+            self.slot.body_mut()[self.len..][..bytes.len()].copy_from_slice(bytes);
             self.len += bytes.len();
             return Ok(());
         }
@@ -75,7 +73,7 @@ impl<'a> Writer<'a> {
                 // A known length is loaned exactly; one that grows gets room ahead, which is given back at the end.
                 let ahead = if self.len == 0 { len } else { len.max(FIRST_SPILL).min(self.arena_len().max(len)) };
                 let mut loan = Loan::new(self.outbox, ahead)?;
-                loan[..self.len].copy_from_slice(self.slot.bytes(self.at, self.len));
+                loan[..self.len].copy_from_slice(self.slot.body(self.len));
                 self.spill = Some(loan);
             }
             Some(loan) if loan.len() < len => {
@@ -103,16 +101,16 @@ impl<'a> Writer<'a> {
             self.slot.set_head(kind, flags, self.len as u16);
             return None;
         };
-        Some(finish_in_arena(loan, self.len, self.slot, self.at, kind, flags))
+        Some(finish_in_arena(loan, self.len, self.slot, kind, flags))
     }
 }
 
 #[cold]
-fn finish_in_arena(mut loan: Loan, len: usize, slot: &mut Slot, at: usize, kind: Kind, flags: u8) -> Block {
+fn finish_in_arena(mut loan: Loan, len: usize, slot: &mut Slot, kind: Kind, flags: u8) -> Block {
     loan.truncate(len);
     let (block, len) = loan.into_block();
     slot.set_head(kind, flags | ARENA, 0);
-    slot.0[at / 8] = u64::from(block.offset) | u64::from(len) << 32;
+    slot.set_place(block.offset, len);
     block
 }
 

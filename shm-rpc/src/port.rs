@@ -10,7 +10,8 @@ use nix::sys::socket::recv;
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::arena::Outbox;
-use crate::control::{FUTEX, SOCKET, Wake};
+use crate::control::{Barrier, FUTEX, SOCKET, Wake};
+use crate::futex;
 use crate::mapped::{End, PeerSegment};
 use crate::release::Held;
 use crate::sync::Arc;
@@ -37,6 +38,11 @@ pub(crate) enum Heard {
 impl Port {
     pub(crate) fn new(end: End, held: Held) -> Self {
         Self { outbox: Outbox::new(end.own, held), peer: end.peer, bell: end.wake }
+    }
+
+    /// The barrier of a sleeper whose peer may have left out its own, as the own segment has told it.
+    pub(crate) fn sleepers_barrier(&self) -> Barrier {
+        if futex::has_everyones_barrier() { Barrier::Everyones } else { Barrier::Own }
     }
 
     /// Wakes sleepers of the peer.

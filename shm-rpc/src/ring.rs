@@ -5,21 +5,20 @@
 //!   position (private)                       position (private)
 //!   content: relaxed stores
 //!   word 0:  store, Release    ── [P] ──▶    word 0: load, Acquire; its sequence must be position + 1
-//!                                            content: relaxed loads, into private memory
+//!                                            content: copied into private memory
 //! ```
 //!
 //! Position p lies in slot p mod n and is there when the slot's sequence is p + 1; before, it is p + 1 − n. Positions
 //! wrap at 2^32; a slot's old sequence never equals the new one because n is far less.
 //!
-//! A full fence follows the publication: what the sender looks at next (is the reader parked, has it closed?) cannot be older
-//! than it. That look belongs to the caller of [`Sender::publish`].
+//! A full fence must follow the publication: what the sender looks at next (is the reader parked, has it closed?) cannot be older
+//! than it. Fence and look belong to the caller of [`Sender::publish`], so that several publications can share them.
 
 use crate::Violation;
 use crate::layout::slot_offset;
 use crate::memory::{OwnMemory, PeerMemory};
 use crate::message::Slot;
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::fence;
+use crate::sync::atomic::Ordering::Acquire;
 
 /// The writing end of the ring in the own segment.
 #[derive(Debug)]
@@ -68,19 +67,16 @@ impl Sender {
         Ok(found)
     }
 
-    /// Publishes a message in the next slot, which the caller knows to be free, and returns its position.
+    /// Publishes a message in the next slot, which the caller knows to be free, and returns its position. A fence belongs
+    /// between this, or the last of several of these, and the look at the reader.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, own: &OwnMemory, slot: &Slot) -> u32 {
+    pub(crate) fn publish(&mut self, own: &OwnMemory, slot: &mut Slot) -> u32 {
         let position = self.position;
-        let base = slot_offset(position & (self.slots - 1));
-        for (index, word) in slot.0.iter().enumerate().skip(1) {
-            own.store(base + index * 8, *word, Relaxed);
-        }
         self.position = position.wrapping_add(1);
-        // [P] Publishes the content above and everything in the arena. A plain store, so that it commits together with the
-        // content: a locked one would lose the line to the polling reader in between, and fetch it a second time.
-        own.store(base, slot.0[0] | u64::from(self.position), Release);
-        fence(SeqCst);
+        slot.set_sequence(self.position);
+        // [P] Publishes the content, which is stored before, and everything in the arena. A plain store, so that it commits
+        // together with the content: a locked one would lose the line to the polling reader in between, and fetch it twice.
+        own.store_slot(slot_offset(position & (self.slots - 1)), &slot.0);
         position
     }
 
@@ -139,6 +135,12 @@ impl Receiver {
         self.judge(peer.load(self.offset(), Acquire))
     }
 
+    /// Whether a slot's first word is that of the next message.
+    #[inline(always)]
+    pub(crate) const fn is_next(&self, word: u64) -> bool {
+        word as u32 == self.expected()
+    }
+
     #[inline(always)]
     fn judge(&self, word: u64) -> Result<Peek, Violation> {
         let found = word as u32;
@@ -165,9 +167,8 @@ impl Receiver {
         if self.judge(word)? == Peek::Empty {
             return Ok(Peek::Empty);
         }
-        slot.0 = peer.block(base);
-        // The word that was judged, not what a liar has made of it since.
-        slot.0[0] = word;
+        // The first word is the one that was judged, not what a liar has made of it since.
+        peer.load_slot(base, word, &mut slot.0);
         self.position = self.position.wrapping_add(1);
         Ok(Peek::There)
     }
@@ -176,6 +177,7 @@ impl Receiver {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::collections::VecDeque;
+    use std::sync::atomic::Ordering::Relaxed;
 
     use proptest::prelude::*;
 
@@ -213,7 +215,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Publish(number) if sender.free() > 0 => {
-                        let position = sender.publish(&writer.own.memory, &Slot::short(Kind::Call, number, !number));
+                        let position = sender.publish(&writer.own.memory, &mut Slot::short(Kind::Call, number, !number));
                         prop_assert!(sender.has_published(position) && !sender.has_published(sender.position()));
                         model.push_back(number);
                     }

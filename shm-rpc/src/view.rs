@@ -42,11 +42,17 @@ pub enum DecodeError {
 }
 
 impl<'a> View<'a> {
+    /// The body of an answer that was checked and lies in its slot.
+    #[inline(always)]
+    pub(crate) fn in_slot(slot: &'a Slot) -> Self {
+        Self(Content::Private(slot.answer_body()))
+    }
+
     /// The body of a slot that was checked.
     #[inline(always)]
     pub(crate) fn new(peer: &'a PeerSegment, slot: &'a Slot) -> Self {
         Self(match slot.place() {
-            Place::Inline { at, len } => Content::Private(slot.bytes(at, len)),
+            Place::Inline { len } => Content::Private(slot.body(len)),
             Place::Arena { offset, len } => {
                 let at = arena_offset(peer.geometry.slots()) + offset as usize;
                 Content::Peer { memory: &peer.memory, at, len: len as usize }

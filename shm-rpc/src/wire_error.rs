@@ -15,7 +15,7 @@ const MAYBE_EXECUTED: u16 = 7;
 const DEADLINE: u16 = 8;
 const CANCELLED: u16 = 9;
 const OVERLOADED: u16 = 10;
-const INTERNAL: u16 = 11;
+pub(crate) const INTERNAL: u16 = 11;
 /// Added to the codes of `Deadline` and `Cancelled` if the call had started.
 const STARTED: u16 = 0x100;
 

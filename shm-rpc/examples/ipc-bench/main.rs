@@ -76,9 +76,10 @@ impl Case {
     }
 }
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     Case { name: "raw-spin", work: Work::Raw, how: How::Spin, limit: Limit::Spin, at_most: 1.15 },
     Case { name: "call-pod-spin", work: Work::Pod, how: How::Spin, limit: Limit::Spin, at_most: 1.5 },
+    Case { name: "call-pod-shared", work: Work::PodShared, how: How::Spin, limit: Limit::Spin, at_most: 1.5 },
     Case { name: "call-serde-spin", work: Work::Serde, how: How::Spin, limit: Limit::SpinAndCodec, at_most: 1.15 },
     Case { name: "park-2core", work: Work::Pod, how: How::ParkTwoCores, limit: Limit::Futex, at_most: 1.1 },
     Case { name: "park-1core", work: Work::Pod, how: How::ParkOneCore, limit: Limit::Futex, at_most: 1.0 },

@@ -1,31 +1,33 @@
 //! The caller's end of a channel.
 //!
 //! Any number of threads and tasks call at once. One lock holds the books (`calls`); whoever looks at the ring takes all
-//! answers that are there and tells their owners. A waiting thread spins first; then one thread sleeps on the ring for all (the
-//! leader) and the others on themselves. Tasks have one task of their own that listens to the bell (`driver`).
+//! answers that are there and tells their owners. A waiting thread spins first, with the books in its `hand` as long as nobody
+//! else wants them; then one thread sleeps on the ring for all (the leader) and the others on themselves (`waiting`). Tasks have one
+//! task of their own that listens to the bell (`driver`). A `session` is one thread's hold on the books for many calls.
 
 mod calls;
 #[cfg(feature = "tokio")]
 mod driver;
+mod hand;
 mod pending;
 mod reply;
+mod session;
 mod waiting;
 
 #[cfg(feature = "tokio")]
 use crate::control::SOCKET;
-use crate::message::{BODY_AFTER_DEADLINE, BODY_AT, CONTEXT, DEADLINE, Kind, Slot};
-use crate::payload::Writer;
 use crate::port::Port;
 use crate::release::{Held, Released};
 use crate::spin::{Learned, Patience};
 use crate::sync::atomic::AtomicU32;
-use crate::sync::atomic::Ordering::Release;
-use crate::sync::{Arc, Mutex, MutexGuard, lock};
+use crate::sync::{Arc, Mutex};
 use crate::{CallError, CallOptions, Deadline, End, Loan, Payload, Violation};
 use calls::{Answer, Calls, Shut, Ticket, Waiter};
+use hand::{Hand, Request};
 
 pub use pending::Pending;
 pub use reply::Reply;
+pub use session::Session;
 
 /// The caller's end of a channel, shared by any number of threads and tasks: clones are the same end.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     calls: Mutex<Calls>,
     /// The position of the next answer, to be looked at without the lock.
     next_answer: AtomicU32,
+    /// How many wait for the lock of `calls`.
+    wanted: AtomicU32,
     learned: Learned,
     #[cfg(feature = "tokio")]
     driver: driver::Slot,
@@ -47,71 +51,10 @@ pub(crate) struct Shared {
     held: Held,
 }
 
-/// A request that was sent.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    ticket: Ticket,
-    /// The position of the next answer at that time.
-    next_answer: u32,
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Calls> {
-        lock(&self.calls)
-    }
-
-    /// Encodes and publishes a request.
-    #[inline(always)]
-    fn send(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Sent, CallError> {
-        let mut slot = Slot::EMPTY;
-        let (at, mut flags) = match options.deadline {
-            None => (BODY_AT, 0),
-            Some(deadline) => {
-                slot.set_deadline(deadline);
-                (BODY_AFTER_DEADLINE, DEADLINE)
-            }
-        };
-        if options.has_context() {
-            flags |= CONTEXT;
-        }
-        let mut writer = Writer::new(&self.port.outbox, &mut slot, at);
-        payload.write(&mut writer)?;
-        let mut block = writer.finish(Kind::Call, flags);
-        let mut calls = self.lock();
-        let sent = calls.start(&self.port, method, options, &mut slot, &mut block).map(|(ticket, wake)| {
-            let (next_answer, ..) = calls.next();
-            (Sent { ticket, next_answer }, wake)
-        });
-        self.unlock(calls);
-        if let Some(block) = block {
-            self.port.outbox.give(block);
-        }
-        let (sent, wake) = sent?;
-        self.port.wake(wake);
-        Ok(sent)
-    }
-
-    /// Takes what is on the ring.
-    #[inline(always)]
-    fn drain(&self, calls: &mut Calls) {
-        calls.drain(&self.port);
-        self.next_answer.store(calls.next().0, Release);
-    }
-
-    /// Releases the lock, then wakes whoever has become due.
-    #[inline(always)]
-    fn unlock(&self, mut calls: MutexGuard<'_, Calls>) {
-        if calls.has_due() {
-            let due = calls.take_due();
-            drop(calls);
-            due.into_iter().for_each(Waiter::wake);
-        }
-    }
-
     fn peer_gone(&self) {
         let mut calls = self.lock();
         calls.peer_gone(&self.port);
-        self.next_answer.store(calls.next().0, Release);
         self.unlock(calls);
     }
 
@@ -127,7 +70,7 @@ impl Shared {
     /// Gives a call up; see [`Calls::abandon`].
     fn abandon(&self, ticket: Ticket) -> Option<bool> {
         let mut calls = self.lock();
-        self.drain(&mut calls);
+        calls.drain(&self.port);
         let (started, wake) = calls.abandon(&self.port, ticket);
         self.unlock(calls);
         self.port.wake(wake);
@@ -139,7 +82,7 @@ impl Shared {
     fn arm_bell(&self, calls: &mut Calls) {
         while calls.has_tasks() && !calls.parked.is_set(SOCKET) && !calls.shut().is_some_and(Shut::is_final) {
             if !calls.arm(&self.port, SOCKET) {
-                self.drain(calls);
+                calls.drain(&self.port);
             }
         }
     }
@@ -163,6 +106,7 @@ impl Client {
                 port,
                 calls,
                 next_answer: AtomicU32::new(0),
+                wanted: AtomicU32::new(0),
                 learned: Learned::new(patience),
                 #[cfg(feature = "tokio")]
                 driver: driver::Slot::default(),
@@ -175,10 +119,16 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError`]; nothing was started where [`CallError::started`] says so.
+    #[inline]
     pub fn call(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Reply, CallError> {
-        let sent = self.shared.send(method, options, payload)?;
-        let answer = self.shared.wait_for(sent, options.deadline)?;
-        Reply::new(&self.shared, answer)
+        let request = Request::encode(&self.shared, options, payload)?;
+        let mut hand = Hand::new(&self.shared);
+        let ticket = hand.start(method, options, request)?;
+        let mut reply = Reply::EMPTY;
+        hand.wait(ticket, options.deadline, &mut reply.answer)?;
+        drop(hand);
+        reply.check(&self.shared)?;
+        Ok(reply)
     }
 
     /// Calls `method` and awaits the answer (inside a tokio runtime with I/O and time). Nothing is sent before the first poll.
@@ -200,8 +150,9 @@ impl Client {
     /// # Errors
     /// If it was not sent. Nothing was started then.
     pub fn start(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Pending, CallError> {
-        let sent = self.shared.send(method, options, payload)?;
-        Ok(Pending::new(Arc::clone(&self.shared), sent, options.deadline))
+        let request = Request::encode(&self.shared, options, payload)?;
+        let ticket = Hand::new(&self.shared).start(method, options, request)?;
+        Ok(Pending::new(Arc::clone(&self.shared), ticket, options.deadline))
     }
 
     /// A block of `len` bytes of the own arena, to be filled in place and sent as a payload.

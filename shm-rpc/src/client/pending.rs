@@ -1,6 +1,7 @@
 //! A call under way.
 
-use super::{Sent, Shared};
+use super::hand::Hand;
+use super::{Answer, Shared, Ticket};
 use crate::sync::Arc;
 use crate::{CallError, Deadline, Reply};
 
@@ -13,17 +14,17 @@ use crate::{CallError, Deadline, Reply};
 pub struct Pending {
     shared: Arc<Shared>,
     /// None: its outcome was handed out.
-    sent: Option<Sent>,
+    ticket: Option<Ticket>,
     deadline: Option<Deadline>,
     #[cfg(feature = "tokio")]
     timer: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Pending {
-    pub(super) const fn new(shared: Arc<Shared>, sent: Sent, deadline: Option<Deadline>) -> Self {
+    pub(super) const fn new(shared: Arc<Shared>, ticket: Ticket, deadline: Option<Deadline>) -> Self {
         Self {
             shared,
-            sent: Some(sent),
+            ticket: Some(ticket),
             deadline,
             #[cfg(feature = "tokio")]
             timer: None,
@@ -35,13 +36,13 @@ impl Pending {
     /// # Errors
     /// The call itself, while it is not answered. The inner error is that of [`Pending::wait`].
     pub fn try_wait(mut self) -> Result<Result<Reply, CallError>, Self> {
-        let Some(sent) = self.sent else { return Err(self) };
+        let Some(ticket) = self.ticket else { return Err(self) };
         let mut calls = self.shared.lock();
-        self.shared.drain(&mut calls);
-        let outcome = calls.collect(sent.ticket);
+        calls.drain(&self.shared.port);
+        let outcome = calls.collect(ticket);
         self.shared.unlock(calls);
         let Some(outcome) = outcome else { return Err(self) };
-        self.sent = None;
+        self.ticket = None;
         Ok(outcome.and_then(|answer| Reply::new(&self.shared, answer)))
     }
 
@@ -50,16 +51,17 @@ impl Pending {
     /// # Errors
     /// As [`crate::Client::call`].
     pub fn wait(mut self) -> Result<Reply, CallError> {
-        let sent = self.sent.take().ok_or_else(|| CallError::Internal("this call was awaited already".into()))?;
-        let answer = self.shared.wait_for(sent, self.deadline)?;
+        let ticket = self.ticket.take().ok_or_else(|| CallError::Internal("this call was awaited already".into()))?;
+        let mut answer = Answer::EMPTY;
+        Hand::new(&self.shared).wait(ticket, self.deadline, &mut answer)?;
         Reply::new(&self.shared, answer)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(sent) = self.sent.take() {
-            self.shared.abandon(sent.ticket);
+        if let Some(ticket) = self.ticket.take() {
+            self.shared.abandon(ticket);
         }
     }
 }
@@ -81,32 +83,32 @@ mod tasks {
         /// # Panics
         /// Outside of a tokio runtime with I/O and time, or after it was ready.
         fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-            let sent = self.sent.expect("polled after it was ready");
+            let ticket = self.ticket.expect("polled after it was ready");
             let this = &mut *self;
             let mut calls = this.shared.lock();
-            this.shared.drain(&mut calls);
-            let mut outcome = calls.collect(sent.ticket);
+            calls.drain(&this.shared.port);
+            let mut outcome = calls.collect(ticket);
             if outcome.is_none() {
-                calls.register(sent.ticket, Waiter::Task(cx.waker().clone()));
+                calls.register(ticket, Waiter::Task(cx.waker().clone()));
                 this.shared.arm_bell(&mut calls);
                 // Arming takes what has come meanwhile.
-                outcome = calls.collect(sent.ticket);
+                outcome = calls.collect(ticket);
             }
             this.shared.unlock(calls);
             if let Some(outcome) = outcome {
-                this.sent = None;
+                this.ticket = None;
                 return Poll::Ready(outcome.and_then(|answer| Reply::new(&this.shared, answer)));
             }
             if let Err(error) = Shared::ensure_driver(&this.shared) {
-                this.sent = None;
-                this.shared.abandon(sent.ticket);
+                this.ticket = None;
+                this.shared.abandon(ticket);
                 return Poll::Ready(Err(error));
             }
             let Some(deadline) = this.deadline else { return Poll::Pending };
             let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline.remaining())));
             ready!(timer.as_mut().poll(cx));
-            this.sent = None;
-            let started = this.shared.abandon(sent.ticket).unwrap_or(true);
+            this.ticket = None;
+            let started = this.shared.abandon(ticket).unwrap_or(true);
             Poll::Ready(Err(CallError::Deadline { started }))
         }
     }
@@ -115,7 +117,7 @@ mod tasks {
         /// Ready when no call is under way.
         pub(in crate::client) fn poll_idle(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
             let mut calls = self.lock();
-            self.drain(&mut calls);
+            calls.drain(&self.port);
             if calls.outstanding() > 0 {
                 calls.register_idle(Waiter::Task(cx.waker().clone()));
                 self.arm_bell(&mut calls);

@@ -3,9 +3,9 @@
 use serde::de::DeserializeOwned;
 use zerocopy::FromBytes;
 
-use super::Shared;
-use super::calls::{Answer, release};
-use crate::message::Kind;
+use super::calls::release;
+use super::{Answer, Shared};
+use crate::message::{Kind, Place};
 use crate::sync::Arc;
 use crate::{CallError, DecodeError, View, wire_error};
 
@@ -13,36 +13,70 @@ use crate::{CallError, DecodeError, View, wire_error};
 /// callee's again when this is dropped.
 #[derive(Debug)]
 pub struct Reply {
-    shared: Arc<Shared>,
-    answer: Answer,
+    pub(super) answer: Answer,
+    /// Whose payload it reads. None: the message is in the slot.
+    payload: Option<Arc<Shared>>,
 }
 
 impl Reply {
-    /// Takes an answer; one that is a [`CallError`] becomes one.
+    /// A place for an answer.
+    pub(super) const EMPTY: Self = Self { answer: Answer::EMPTY, payload: None };
+
+    /// Looks at what was taken: an answer that is a [`CallError`] becomes one.
     #[inline(always)]
-    pub(super) fn new(shared: &Arc<Shared>, answer: Answer) -> Result<Self, CallError> {
-        let reply = Self { shared: Arc::clone(shared), answer };
-        if reply.answer.slot.answer_kind() != Kind::Error {
-            return Ok(reply);
-        }
-        Err(reply.into_error())
+    pub(super) fn check(&mut self, shared: &Arc<Shared>) -> Result<(), CallError> {
+        if self.answer.slot.is_plain_reply() { Ok(()) } else { self.check_another_kind(shared) }
     }
 
     #[cold]
-    fn into_error(self) -> CallError {
+    fn check_another_kind(&mut self, shared: &Arc<Shared>) -> Result<(), CallError> {
+        if let Place::Arena { .. } = self.answer.slot.place() {
+            self.payload = Some(Arc::clone(shared));
+        }
+        if self.answer.slot.answer_kind() != Kind::Error {
+            return Ok(());
+        }
         let error = wire_error::decode(self.answer.slot.code(), self.view());
-        error.unwrap_or_else(|violation| self.shared.accuse(violation))
+        self.release();
+        Err(error.unwrap_or_else(|violation| shared.accuse(violation)))
+    }
+
+    /// An answer that was taken.
+    #[inline(always)]
+    pub(super) fn new(shared: &Arc<Shared>, answer: Answer) -> Result<Self, CallError> {
+        let mut reply = Self { answer, payload: None };
+        reply.check(shared)?;
+        Ok(reply)
+    }
+
+    /// Lets the callee have its payload back.
+    #[inline(always)]
+    pub(super) fn release(&mut self) {
+        if self.payload.is_some() {
+            self.release_payload();
+        }
+    }
+
+    #[cold]
+    fn release_payload(&mut self) {
+        if let Some(shared) = self.payload.take() {
+            release(&shared.port, &self.answer);
+        }
     }
 
     /// The message.
     #[must_use]
     #[inline(always)]
     pub fn view(&self) -> View<'_> {
-        View::new(&self.shared.port.peer, &self.answer.slot)
+        match &self.payload {
+            None => View::in_slot(&self.answer.slot),
+            Some(shared) => View::new(&shared.port.peer, &self.answer.slot),
+        }
     }
 
     /// Whether it is the method's own typed error.
     #[must_use]
+    #[inline(always)]
     pub fn is_fault(&self) -> bool {
         self.answer.slot.answer_kind() == Kind::Fault
     }
@@ -80,6 +114,6 @@ fn blame_callee(error: DecodeError) -> CallError {
 impl Drop for Reply {
     #[inline(always)]
     fn drop(&mut self) {
-        release(&self.shared.port, &self.answer);
+        self.release();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Calls, Sent, Shared, Shut, Waiter};
+use super::{Answer, Calls, Shared, Shut, Ticket, Waiter};
 use crate::CallError;
 use crate::Deadline;
 use crate::control::FUTEX;
@@ -18,17 +18,13 @@ const LIVENESS: Duration = Duration::from_millis(50);
 struct TimedOut;
 
 impl Shared {
-    /// Waits for the answer to a call.
-    #[inline]
-    pub(super) fn wait_for(&self, sent: Sent, deadline: Option<Deadline>) -> Result<Answer, CallError> {
-        if let Some(outcome) = self.spin_for(sent, deadline) {
-            return outcome;
-        }
-        let collect = |calls: &mut Calls| calls.collect(sent.ticket);
-        let register = |calls: &mut Calls, waiter| calls.register(sent.ticket, waiter);
+    /// Sleeps until a call is answered.
+    pub(super) fn sleep_for(&self, ticket: Ticket, deadline: Option<Deadline>) -> Result<Answer, CallError> {
+        let collect = |calls: &mut Calls| calls.collect(ticket);
+        let register = |calls: &mut Calls, waiter| calls.register(ticket, waiter);
         match self.sleep_until(deadline, collect, register) {
             Ok(outcome) => outcome,
-            Err(TimedOut) => match self.abandon(sent.ticket) {
+            Err(TimedOut) => match self.abandon(ticket) {
                 Some(started) => Err(CallError::Deadline { started }),
                 // The answer came between the last look and now, and is gone: the deadline has passed anyway.
                 None => Err(CallError::Deadline { started: true }),
@@ -42,21 +38,20 @@ impl Shared {
         self.sleep_until(deadline, is_idle, Calls::register_idle).is_ok()
     }
 
-    /// Looks at the ring again and again, for as long as that may pay.
-    #[inline]
-    fn spin_for(&self, sent: Sent, deadline: Option<Deadline>) -> Option<Result<Answer, CallError>> {
+    /// Looks at the ring again and again, for as long as that may pay, and takes the books only when something is there.
+    pub(super) fn spin_for(&self, ticket: Ticket, deadline: Option<Deadline>) -> Option<Result<Answer, CallError>> {
         let slots = self.port.peer.geometry.slots();
-        let mut seen = sent.next_answer;
+        let mut seen = None;
         let mut spin = Spin::new(&self.learned, &self.port.outbox.memory, &self.port.peer.memory, deadline);
         loop {
             let next = self.next_answer.load(Acquire);
             let word = self.port.peer.memory.load(slot_offset(next & (slots - 1)), Acquire);
             let empty = next.wrapping_add(1).wrapping_sub(slots);
-            if next != seen || word as u32 != empty {
+            if seen != Some(next) || word as u32 != empty {
                 let mut calls = self.lock();
-                self.drain(&mut calls);
-                seen = calls.next().0;
-                let outcome = calls.collect(sent.ticket);
+                calls.drain(&self.port);
+                seen = Some(calls.next().0);
+                let outcome = calls.collect(ticket);
                 self.unlock(calls);
                 if outcome.is_some() {
                     spin.found();
@@ -79,7 +74,7 @@ impl Shared {
     ) -> Result<T, TimedOut> {
         loop {
             let mut calls = self.lock();
-            self.drain(&mut calls);
+            calls.drain(&self.port);
             let found = ready(&mut calls);
             let remaining = deadline.map(Deadline::remaining);
             let timed_out = remaining.is_some_and(|it| it.is_zero());

@@ -3,8 +3,7 @@
 use serde::de::DeserializeOwned;
 use zerocopy::FromBytes;
 
-use super::Shared;
-use super::intake::Intake;
+use super::{Server, Shared};
 use crate::message::{Kind, Slot};
 use crate::options::Context;
 use crate::sync::atomic::AtomicBool;
@@ -18,14 +17,14 @@ use crate::{CallError, CallOptions, Deadline, DecodeError, Loan, Payload, View};
 #[must_use = "dropping it answers with an error"]
 pub struct Call<'a> {
     hold: Hold<'a>,
-    is_answered: bool,
 }
 
 /// A call that is answered in the server's own loop is read where the loop has put it, and needs no share in the server.
 #[derive(Debug)]
 enum Hold<'a> {
-    Here { shared: &'a Arc<Shared>, intake: &'a Intake },
+    Here(&'a mut Server),
     Away(Box<Away>),
+    Answered,
 }
 
 /// A call that has left the server's loop.
@@ -59,30 +58,33 @@ impl Interest {
 
 impl<'a> Call<'a> {
     #[inline(always)]
-    pub(super) fn new(shared: &'a Arc<Shared>, intake: &'a Intake) -> Self {
-        Self { hold: Hold::Here { shared, intake }, is_answered: false }
+    pub(super) fn new(server: &'a mut Server) -> Self {
+        Self { hold: Hold::Here(server) }
     }
 
     #[inline(always)]
     fn shared(&self) -> &Arc<Shared> {
         match &self.hold {
-            Hold::Here { shared, .. } => shared,
+            Hold::Here(server) => &server.shared,
             Hold::Away(away) => &away.shared,
+            Hold::Answered => answered(),
         }
     }
 
     #[inline(always)]
     fn slot(&self) -> &Slot {
         match &self.hold {
-            Hold::Here { intake, .. } => &intake.slot,
+            Hold::Here(server) => &server.intake.slot,
             Hold::Away(away) => &away.slot,
+            Hold::Answered => answered(),
         }
     }
 
     fn context(&self) -> Option<&Context> {
         match &self.hold {
-            Hold::Here { intake, .. } => intake.context.as_deref(),
+            Hold::Here(server) => server.intake.context.as_deref(),
             Hold::Away(away) => away.context.as_deref(),
+            Hold::Answered => answered(),
         }
     }
 
@@ -149,48 +151,62 @@ impl<'a> Call<'a> {
     /// Answers with the result. If it cannot be encoded or does not fit now, the caller gets `Internal` instead.
     #[inline(always)]
     pub fn reply(mut self, payload: impl Payload) {
-        self.is_answered = true;
-        self.shared().answer(Kind::Reply, self.slot().id(), payload);
+        self.answer(Kind::Reply, payload);
     }
 
     /// Answers with the method's own typed error.
     pub fn fault(mut self, payload: impl Payload) {
-        self.is_answered = true;
-        self.shared().answer(Kind::Fault, self.slot().id(), payload);
+        self.answer(Kind::Fault, payload);
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, kind: Kind, payload: impl Payload) {
+        // It counts as answered afterwards: a payload that panics is answered for by the drop.
+        match &mut self.hold {
+            Hold::Here(server) => server.shared.answer_here(&mut server.home, &server.intake, kind, payload),
+            Hold::Away(away) => away.shared.answer_away(kind, away.slot.id(), payload),
+            Hold::Answered => {}
+        }
+        self.hold = Hold::Answered;
     }
 
     /// Answers with an error.
     pub fn fail(mut self, error: &CallError) {
-        self.is_answered = true;
-        self.shared().fail(self.slot().id(), error);
+        self.answer_with(error);
+    }
+
+    #[cold]
+    fn answer_with(&mut self, error: &CallError) {
+        match &mut self.hold {
+            Hold::Here(server) => server.shared.fail_here(&mut server.home, &server.intake, error),
+            Hold::Away(away) => away.shared.fail_away(away.slot.id(), error),
+            Hold::Answered => {}
+        }
+        self.hold = Hold::Answered;
     }
 
     /// Makes it independent of the server's loop, so that another thread or task can answer it while the loop goes on, and so
     /// that it can be cancelled.
     pub fn detach(mut self) -> Call<'static> {
-        self.is_answered = true;
-        let away = match &self.hold {
-            Hold::Away(away) => Box::new(Away {
-                shared: Arc::clone(&away.shared),
-                slot: away.slot,
-                context: away.context.clone(),
-                interest: Arc::clone(&away.interest),
-            }),
-            Hold::Here { shared, intake } => {
+        let hold = match std::mem::replace(&mut self.hold, Hold::Answered) {
+            Hold::Away(away) => Hold::Away(away),
+            Hold::Here(Server { shared, intake, home, .. }) => {
+                home.let_go(shared);
                 let interest = Arc::new(Interest::default());
-                lock(&shared.replies).watch(intake.slot.id(), &interest);
+                lock(&shared.interests).insert(intake.slot.id(), Arc::clone(&interest));
                 let context = intake.context.clone();
-                Box::new(Away { shared: Arc::clone(shared), slot: intake.slot, context, interest })
+                Hold::Away(Box::new(Away { shared: Arc::clone(shared), slot: intake.slot, context, interest }))
             }
+            Hold::Answered => answered(),
         };
-        Call { hold: Hold::Away(away), is_answered: false }
+        Call { hold }
     }
 
     #[cfg(feature = "tokio")]
     pub(super) fn interest(&self) -> Option<Arc<Interest>> {
         match &self.hold {
-            Hold::Here { .. } => None,
             Hold::Away(away) => Some(Arc::clone(&away.interest)),
+            Hold::Here(_) | Hold::Answered => None,
         }
     }
 }
@@ -200,17 +216,30 @@ fn blame_caller(error: DecodeError) -> CallError {
     CallError::Invalid(error.to_string())
 }
 
+/// Whatever answers a call consumes it.
+#[cold]
+fn answered() -> ! {
+    unreachable!("an answered call has no owner")
+}
+
 impl Drop for Call<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.is_answered {
-            return;
+        if !matches!(self.hold, Hold::Answered) {
+            self.answer_for_the_handler();
         }
+    }
+}
+
+impl Call<'_> {
+    /// The handler has not answered.
+    #[cold]
+    fn answer_for_the_handler(&mut self) {
         let error = if self.is_cancelled() {
             CallError::Cancelled { started: true }
         } else {
             CallError::Internal("the handler dropped the call without an answer".into())
         };
-        self.shared().fail(self.slot().id(), &error);
+        self.answer_with(&error);
     }
 }

@@ -1,7 +1,8 @@
 //! Taking requests off the caller's ring.
 
 use super::Shared;
-use crate::control::{self, Parked};
+use super::replies::Home;
+use crate::control::{self, Barrier, Parked};
 use crate::message::{Kind, Slot};
 use crate::options::Context;
 use crate::port::Port;
@@ -81,7 +82,7 @@ impl Intake {
 
     /// The next call. Everything else on the ring is dealt with here.
     #[inline(always)]
-    pub(super) fn next(&mut self, shared: &Shared) -> Result<Next, Violation> {
+    pub(super) fn next(&mut self, shared: &Shared, home: &mut Home) -> Result<Next, Violation> {
         loop {
             match self.phase {
                 Phase::Open if shared.stop.close_wanted() => {
@@ -90,7 +91,7 @@ impl Intake {
                 }
                 Phase::Open => {}
                 Phase::Closing { left: 0 } => {
-                    self.finish_close(shared);
+                    self.finish_close(shared, home);
                     return Ok(Next::Over);
                 }
                 Phase::Closing { left } => self.phase = Phase::Closing { left: left - 1 },
@@ -98,7 +99,7 @@ impl Intake {
             }
             if self.receiver.take(&shared.port.peer.memory, &mut self.slot)? == Peek::Empty {
                 if let Phase::Closing { .. } = self.phase {
-                    self.finish_close(shared);
+                    self.finish_close(shared, home);
                     return Ok(Next::Over);
                 }
                 return Ok(Next::Empty);
@@ -108,22 +109,22 @@ impl Intake {
             let kind = self.slot.check_request(shared.port.peer.geometry.arena())?;
             if kind != Kind::Call {
                 self.note(shared, kind)?;
-            } else if self.admit(shared)? {
+            } else if self.admit(shared, home)? {
                 return Ok(Next::Call);
             }
         }
     }
 
     /// The first empty slot after `closed` was set is where the ring ends.
-    fn finish_close(&mut self, shared: &Shared) {
+    fn finish_close(&mut self, shared: &Shared, home: &mut Home) {
         let at = self.receiver.position();
-        shared.announce_close(at);
+        shared.announce_close(home, at);
         self.phase = Phase::Closed;
     }
 
     /// Whether the call that was taken is to be executed.
     #[inline(always)]
-    fn admit(&mut self, shared: &Shared) -> Result<bool, Violation> {
+    fn admit(&mut self, shared: &Shared, home: &mut Home) -> Result<bool, Violation> {
         if self.slot.has_context() != self.context.is_some() {
             return Err(Violation::Context);
         }
@@ -134,7 +135,7 @@ impl Intake {
         }
         if self.slot.deadline().is_some_and(crate::Deadline::has_surely_passed) {
             self.context = None;
-            shared.fail(self.slot.id(), &CallError::Deadline { started: false });
+            shared.fail_here(home, self, &CallError::Deadline { started: false });
             return Ok(false);
         }
         Ok(true)
@@ -149,7 +150,7 @@ impl Intake {
         match kind {
             Kind::Context => self.context = Some(Box::new(self.slot.read_context()?)),
             Kind::Cancel => {
-                if let Some(interest) = lock(&shared.replies).cancel(self.slot.id()) {
+                if let Some(interest) = lock(&shared.interests).remove(&self.slot.id()) {
                     interest.lose();
                 }
             }
@@ -161,6 +162,14 @@ impl Intake {
         Ok(())
     }
 
+    /// Whether the next message is there already, and a call.
+    #[inline(always)]
+    pub(super) fn sees_a_call(&self, port: &Port) -> bool {
+        // Acquire: a flag that the caller set before it sent that call is seen by whoever looks after this.
+        let word = port.peer.memory.load(self.receiver.offset(), Acquire);
+        self.receiver.is_next(word) && Slot::is_call(word)
+    }
+
     /// Whether nothing has come since a sleep was armed.
     #[cfg(feature = "tokio")]
     pub(super) fn is_empty(&self, shared: &Shared) -> Result<bool, Violation> {
@@ -169,7 +178,7 @@ impl Intake {
 
     /// Arms a kind of sleep. False: a request has come meanwhile, and nothing is armed.
     pub(super) fn arm(&mut self, shared: &Shared, bit: u64) -> Result<bool, Violation> {
-        self.parked.set(&shared.port.outbox.memory, bit, self.receiver.position());
+        self.parked.set(&shared.port.outbox.memory, bit, self.receiver.position(), Barrier::Own);
         let peek = self.receiver.peek(&shared.port.peer.memory);
         if peek == Ok(Peek::Empty) {
             return Ok(true);

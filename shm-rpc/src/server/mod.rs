@@ -12,15 +12,20 @@ mod set;
 mod task;
 mod thread;
 
+use std::collections::HashMap;
+
+use crate::layout::{AT_ABILITIES, EVERYONES_BARRIER};
 use crate::port::Port;
 use crate::release::Held;
 use crate::spin::{Learned, Patience};
 use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{Arc, Mutex};
-use crate::{End, Violation};
+use crate::{End, Violation, futex};
+use call::Interest;
 use control::Stop;
 use intake::Intake;
-use replies::Replies;
+use replies::{Answers, Home, Lending};
 
 pub use call::Call;
 pub use control::ServerControl;
@@ -31,6 +36,7 @@ pub use set::{Serve, ServerSet, SetControl};
 pub struct Server {
     shared: Arc<Shared>,
     intake: Intake,
+    home: Home,
     learned: Learned,
 }
 
@@ -38,11 +44,19 @@ pub struct Server {
 #[derive(Debug)]
 pub(crate) struct Shared {
     port: Port,
-    replies: Mutex<Replies>,
+    /// The answers' ring, while it is not with the loop.
+    answers: Mutex<Option<Answers>>,
+    lending: Mutex<Lending>,
+    /// Calls that can be cancelled while they run.
+    interests: Mutex<HashMap<u32, Arc<Interest>>>,
+    /// The caller makes the fences for both sides when it goes to sleep with several calls under way, and this side lets it.
+    caller_makes_fences: bool,
     /// Calls taken: written by the serving thread or task only.
     taken: AtomicU64,
-    /// Calls answered: written under the lock of `replies` only.
+    /// Calls answered: written by whoever has the answers' ring.
     answered: AtomicU64,
+    /// Detached calls answered: written under the lock of `answers`.
+    answered_away: AtomicU64,
     stop: Stop,
     /// Last: everything above is unmapped when it tells.
     held: Held,
@@ -92,16 +106,21 @@ impl Server {
         let held = Held::default();
         let port = Port::new(end, held.clone());
         let intake = Intake::new(&port);
-        let replies = Mutex::new(Replies::new(&port));
+        let home = Home::new(&port);
+        let abilities = port.peer.memory.load(AT_ABILITIES, Relaxed);
         let shared = Shared {
             port,
-            replies,
+            answers: Mutex::new(None),
+            lending: Mutex::new(Lending::new()),
+            interests: Mutex::new(HashMap::new()),
+            caller_makes_fences: abilities & EVERYONES_BARRIER != 0 && futex::has_everyones_barrier(),
             taken: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            answered_away: AtomicU64::new(0),
             stop: Stop::default(),
             held,
         };
-        Self { shared: Arc::new(shared), intake, learned: Learned::new(patience) }
+        Self { shared: Arc::new(shared), intake, home, learned: Learned::new(patience) }
     }
 
     /// What other threads and tasks can do with it while it serves.

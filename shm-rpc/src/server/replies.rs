@@ -1,19 +1,51 @@
-//! The answering side: whoever has a call publishes its answer here, under one lock.
-
-use std::collections::HashMap;
+//! The answering side. As long as every call is answered in the server's own loop, the loop alone writes the ring of the answers
+//! and needs no lock. With the first call that leaves it, that end of the ring moves under one, until all of those are answered.
+//!
+//! ```text
+//!   Home: the loop has it ──── a call is detached ───▶ Shared: whoever answers locks it
+//!         ▲                                                       │
+//!         └── the loop answers, and no detached call is left ─────┘
+//! ```
 
 use super::Shared;
-use super::call::Interest;
+use super::intake::Intake;
 use crate::arena::Block;
 use crate::control::{self, RELEASE_PLACES, Wake, Woken};
-use crate::message::{BODY, BODY_AT, Kind, Slot};
+use crate::message::{BODY, Kind, Slot};
 use crate::payload::Writer;
 use crate::port::Port;
 use crate::ring::Sender;
-use crate::sync::atomic::Ordering::{Relaxed, Release};
-use crate::sync::{Arc, lock};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::{self, AtomicU64, compiler_fence};
+use crate::sync::lock;
 use crate::wire_error::{self, Detail};
 use crate::{CallError, Payload};
+
+/// The writing end of the answers' ring.
+#[derive(Debug)]
+pub(super) struct Answers {
+    sender: Sender,
+    woken: Woken,
+}
+
+impl Answers {
+    fn new(port: &Port) -> Self {
+        Self { sender: Sender::new(port.outbox.geometry.slots()), woken: Woken::default() }
+    }
+
+    /// Publishes a message to the caller. There is always a slot for it: the caller has no more calls under way than the ring
+    /// has slots less one. A caller that breaks this rule loses answers of its own.
+    #[inline(always)]
+    fn publish(&mut self, port: &Port, slot: &mut Slot, fence: Fence) -> (u32, Wake) {
+        self.sender.note_taken(self.sender.position());
+        let position = self.sender.publish(&port.outbox.memory, slot);
+        match fence {
+            Fence::Ours => atomic::fence(SeqCst),
+            Fence::Callers => compiler_fence(SeqCst),
+        }
+        (position, self.woken.look(&port.peer.memory, &self.sender))
+    }
+}
 
 /// A payload that the caller may still be reading.
 #[derive(Debug)]
@@ -23,30 +55,17 @@ struct Lent {
     block: Block,
 }
 
-/// The books of the answering side.
+/// The payloads of answers that are in the caller's hands.
 #[derive(Debug)]
-pub(super) struct Replies {
-    sender: Sender,
-    woken: Woken,
+pub(super) struct Lending {
     lent: Vec<Lent>,
     /// Release places that no payload uses, the one used last on top.
     places: Vec<u16>,
-    /// Calls that can be cancelled while they run.
-    interests: HashMap<u32, Arc<Interest>>,
 }
 
-/// The release place of an answer that has no payload.
-const NO_PLACE: u16 = 0;
-
-impl Replies {
-    pub(super) fn new(port: &Port) -> Self {
-        Self {
-            sender: Sender::new(port.outbox.geometry.slots()),
-            woken: Woken::default(),
-            lent: Vec::new(),
-            places: (0..RELEASE_PLACES).rev().collect(),
-            interests: HashMap::new(),
-        }
+impl Lending {
+    pub(super) fn new() -> Self {
+        Self { lent: Vec::new(), places: (0..RELEASE_PLACES).rev().collect() }
     }
 
     /// Takes back the payloads that the caller no longer reads.
@@ -62,49 +81,99 @@ impl Replies {
             }
         }
     }
+}
 
-    /// Publishes a message to the caller. There is always a slot for it: the caller has no more calls under way than the ring
-    /// has slots less one. A caller that breaks this rule loses answers of its own.
-    #[inline(always)]
-    fn publish(&mut self, port: &Port, slot: &Slot) -> (u32, Wake) {
-        let position = self.sender.position();
-        self.sender.note_taken(position);
-        self.sender.publish(&port.outbox.memory, slot);
-        (position, self.woken.look(&port.peer.memory, &self.sender))
+/// Who makes the fence between the publication of an answer and the look whether the caller sleeps.
+#[derive(Clone, Copy, Debug)]
+enum Fence {
+    Ours,
+    /// The caller, should it go to sleep: it has more calls under way than this one, so it makes one for both.
+    Callers,
+}
+
+/// The loop's side of the answers.
+#[derive(Debug)]
+pub(super) struct Home {
+    /// None: it is under the lock.
+    answers: Option<Answers>,
+    /// Calls that have left the loop.
+    detached: u64,
+}
+
+impl Home {
+    pub(super) fn new(port: &Port) -> Self {
+        Self { answers: Some(Answers::new(port)), detached: 0 }
     }
 
-    pub(super) fn watch(&mut self, id: u32, interest: &Arc<Interest>) {
-        self.interests.insert(id, Arc::clone(interest));
+    /// A call leaves the loop.
+    #[inline]
+    pub(super) fn let_go(&mut self, shared: &Shared) {
+        if let Some(answers) = self.answers.take() {
+            *lock(&shared.answers) = Some(answers);
+        }
+        self.detached += 1;
     }
 
-    pub(super) fn cancel(&mut self, id: u32) -> Option<Arc<Interest>> {
-        self.interests.remove(&id)
+    /// Takes the ring back, if nobody else can write it any more.
+    #[cold]
+    fn come_back(&mut self, shared: &Shared) {
+        // Everything that others have published comes before this.
+        if shared.answered_away.load(Acquire) == self.detached {
+            self.answers = lock(&shared.answers).take();
+        }
     }
 }
 
 impl Shared {
-    /// Answers a call with a payload, or, if that cannot be sent, with the reason.
+    /// Answers a call of the loop with a payload, or, if that cannot be sent, with the reason.
     #[inline(always)]
-    pub(super) fn answer(&self, kind: Kind, id: u32, payload: impl Payload) {
-        self.reclaim();
+    pub(super) fn answer_here(&self, home: &mut Home, intake: &Intake, kind: Kind, payload: impl Payload) {
+        let id = intake.slot.id();
         let mut slot = Slot::EMPTY;
-        let mut writer = Writer::new(&self.port.outbox, &mut slot, BODY_AT);
-        match payload.write(&mut writer) {
-            Ok(()) => {
-                let block = writer.finish(kind, 0);
-                self.send(0, id, &mut slot, block);
-            }
-            // Whatever it was, the handler has run: no error that permits a retry may be sent now.
-            Err(error) => self.fail(id, &CallError::Internal(format!("the answer cannot be sent: {error}"))),
+        match self.encode(kind, &mut slot, payload) {
+            Ok(block) => self.send_here(home, intake, 0, id, &mut slot, block),
+            Err(error) => self.fail_here(home, intake, &error),
         }
     }
 
-    /// Answers a call with an error.
+    /// Answers a call of the loop with an error.
     #[cold]
-    pub(super) fn fail(&self, id: u32, error: &CallError) {
-        let (code, detail) = wire_error::encode(error);
+    pub(super) fn fail_here(&self, home: &mut Home, intake: &Intake, error: &CallError) {
         let mut slot = Slot::EMPTY;
-        let mut writer = Writer::new(&self.port.outbox, &mut slot, BODY_AT);
+        let (code, block) = self.encode_error(error, &mut slot);
+        self.send_here(home, intake, code, intake.slot.id(), &mut slot, block);
+    }
+
+    /// Answers a detached call with a payload, or, if that cannot be sent, with the reason.
+    pub(super) fn answer_away(&self, kind: Kind, id: u32, payload: impl Payload) {
+        let mut slot = Slot::EMPTY;
+        match self.encode(kind, &mut slot, payload) {
+            Ok(block) => self.send_away(0, id, &mut slot, block),
+            Err(error) => self.fail_away(id, &error),
+        }
+    }
+
+    /// Answers a detached call with an error.
+    #[cold]
+    pub(super) fn fail_away(&self, id: u32, error: &CallError) {
+        let mut slot = Slot::EMPTY;
+        let (code, block) = self.encode_error(error, &mut slot);
+        self.send_away(code, id, &mut slot, block);
+    }
+
+    #[inline(always)]
+    fn encode(&self, kind: Kind, slot: &mut Slot, payload: impl Payload) -> Result<Option<Block>, CallError> {
+        self.reclaim();
+        let mut writer = Writer::new(&self.port.outbox, slot, BODY);
+        // Whatever it was, the handler has run: no error that permits a retry may be sent now.
+        payload.write(&mut writer).map_err(unsendable)?;
+        Ok(writer.finish(kind, 0))
+    }
+
+    fn encode_error(&self, error: &CallError, slot: &mut Slot) -> (u16, Option<Block>) {
+        self.reclaim();
+        let (code, detail) = wire_error::encode(error);
+        let mut writer = Writer::new(&self.port.outbox, slot, BODY);
         let written = match detail {
             Detail::None => Ok(()),
             Detail::Numbers(numbers) => numbers.iter().try_for_each(|it| writer.put(&it.to_le_bytes())),
@@ -114,44 +183,94 @@ impl Shared {
             }),
         };
         debug_assert!(written.is_ok(), "numbers and shortened texts fit into a slot");
-        let block = writer.finish(Kind::Error, 0);
-        self.send(code, id, &mut slot, block);
+        (code, writer.finish(Kind::Error, 0))
     }
 
     #[inline(always)]
-    fn send(&self, code: u16, id: u32, slot: &mut Slot, block: Option<Block>) {
-        let mut replies = lock(&self.replies);
-        let place = match &block {
-            None => NO_PLACE,
-            Some(_) => match replies.places.pop() {
-                Some(place) => place,
-                None => {
-                    drop(replies);
-                    block.into_iter().for_each(|it| self.port.outbox.give(it));
-                    let reason = "the answer cannot be sent: the caller holds too many payloads";
-                    return self.fail(id, &CallError::Internal(reason.into()));
-                }
-            },
+    fn send_here(&self, home: &mut Home, intake: &Intake, code: u16, id: u32, slot: &mut Slot, block: Option<Block>) {
+        slot.set_low_and_id(u32::from(code), id);
+        if home.answers.is_none() {
+            home.come_back(self);
+        }
+        let Some(answers) = &mut home.answers else { return self.send_locked(slot, block, None) };
+        let fence =
+            if self.caller_makes_fences && intake.sees_a_call(&self.port) { Fence::Callers } else { Fence::Ours };
+        let wake = match block {
+            None => answers.publish(&self.port, slot, fence).1,
+            Some(block) => self.lending_of(slot, block, |slot| answers.publish(&self.port, slot, fence)),
         };
-        slot.set_low_and_id(u32::from(code) | u32::from(place) << 16, id);
-        let (position, wake) = replies.publish(&self.port, slot);
-        if let Some(block) = block {
-            replies.lent.push(Lent { place, position, block });
-        }
-        if !replies.interests.is_empty() {
-            replies.interests.remove(&id);
-        }
-        self.answered.store(self.answered.load(Relaxed) + 1, Release);
-        drop(replies);
+        self.count_answer();
         self.port.wake(wake);
         self.stop.answered();
     }
 
+    fn send_away(&self, code: u16, id: u32, slot: &mut Slot, block: Option<Block>) {
+        slot.set_low_and_id(u32::from(code), id);
+        lock(&self.interests).remove(&id);
+        self.send_locked(slot, block, Some(&self.answered_away));
+    }
+
+    /// Answers while detached calls are open.
+    fn send_locked(&self, slot: &mut Slot, block: Option<Block>, count: Option<&AtomicU64>) {
+        let publish = |slot: &mut Slot| {
+            let mut guard = lock(&self.answers);
+            let answers = guard.as_mut().expect("the ring is not at home");
+            let published = answers.publish(&self.port, slot, Fence::Ours);
+            self.count_answer();
+            if let Some(count) = count {
+                // The last thing that is done with the ring here: the loop may take it back now.
+                count.store(count.load(Relaxed) + 1, Release);
+            }
+            published
+        };
+        let wake = match block {
+            None => publish(slot).1,
+            Some(block) => self.lending_of(slot, block, publish),
+        };
+        self.port.wake(wake);
+        self.stop.answered();
+    }
+
+    /// Written by whoever has the ring, so never by two at once.
+    #[inline(always)]
+    fn count_answer(&self) {
+        self.answered.store(self.answered.load(Relaxed) + 1, Release);
+    }
+
+    /// Sends an answer with a block, which is remembered until the caller no longer reads it.
+    #[cold]
+    fn lending_of(&self, slot: &mut Slot, block: Block, publish: impl FnOnce(&mut Slot) -> (u32, Wake)) -> Wake {
+        let mut lending = lock(&self.lending);
+        let Some(place) = lending.places.pop() else {
+            drop(lending);
+            self.port.outbox.give(block);
+            let reason = "the answer cannot be sent: the caller holds too many payloads";
+            let mut short = Slot::EMPTY;
+            short.set_low_and_id(u32::from(wire_error::INTERNAL), slot.id());
+            let mut writer = Writer::new(&self.port.outbox, &mut short, BODY);
+            let written = writer.put(&reason.as_bytes()[..BODY]);
+            debug_assert!(written.is_ok(), "it fits into the slot");
+            let none = writer.finish(Kind::Error, 0);
+            debug_assert_eq!(none, None, "it fits into the slot");
+            return publish(&mut short).1;
+        };
+        slot.set_release_place(place);
+        let (position, wake) = publish(slot);
+        lending.lent.push(Lent { place, position, block });
+        wake
+    }
+
     /// Tells the caller where its ring was closed.
-    pub(super) fn announce_close(&self, at: u32) {
-        let mut replies = lock(&self.replies);
-        let (_, wake) = replies.publish(&self.port, &Slot::short(Kind::Closed, at, 0));
-        drop(replies);
+    pub(super) fn announce_close(&self, home: &mut Home, at: u32) {
+        let mut slot = Slot::short(Kind::Closed, at, 0);
+        let wake = match &mut home.answers {
+            Some(answers) => answers.publish(&self.port, &mut slot, Fence::Ours).1,
+            None => {
+                let mut guard = lock(&self.answers);
+                let answers = guard.as_mut().expect("the ring is not at home");
+                answers.publish(&self.port, &mut slot, Fence::Ours).1
+            }
+        };
         self.port.wake(wake);
     }
 
@@ -159,14 +278,19 @@ impl Shared {
     #[inline(always)]
     pub(super) fn reclaim(&self) {
         if self.port.outbox.is_lent() {
-            lock(&self.replies).reclaim(&self.port);
+            lock(&self.lending).reclaim(&self.port);
         }
     }
 
     /// Calls taken and not answered.
     pub(super) fn in_flight(&self) -> u64 {
         // Answers first: a call is taken before it is answered, so the difference is never negative.
-        let answered = self.answered.load(std::sync::atomic::Ordering::Acquire);
+        let answered = self.answered.load(Acquire);
         self.taken.load(Relaxed).saturating_sub(answered)
     }
+}
+
+#[cold]
+fn unsendable(error: CallError) -> CallError {
+    CallError::Internal(format!("the answer cannot be sent: {error}"))
 }

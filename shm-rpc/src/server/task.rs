@@ -70,9 +70,9 @@ impl Server {
         loop {
             let mut taken = 0;
             let is_over = loop {
-                match self.intake.next(&self.shared)? {
+                match self.intake.next(&self.shared, &mut self.home)? {
                     Next::Call => {
-                        let call = Call::new(&self.shared, &self.intake).detach();
+                        let call = Call::new(self).detach();
                         self.intake.forget_context();
                         let interest = call.interest();
                         running.push(Running { interest, handler: Box::pin(handler(call)) });

@@ -38,10 +38,20 @@ impl Server {
     #[inline]
     pub(crate) fn take_now(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Left, Violation> {
         loop {
-            match self.take_one(&mut handler)? {
-                Next::Call => {}
-                Next::Over => return Ok(Left::Over),
-                Next::Empty => return Ok(Left::Empty),
+            // One guard around many calls: it keeps the handler from being one piece with the loop. The panic hook has reported
+            // a panic, and the call has answered as it was dropped.
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                loop {
+                    match self.take_next(&mut handler)? {
+                        Next::Call => {}
+                        Next::Over => return Ok(Left::Over),
+                        Next::Empty => return Ok(Left::Empty),
+                    }
+                }
+            }));
+            match caught {
+                Ok(left) => return left,
+                Err(_) => self.intake.forget_context(),
             }
         }
     }
@@ -49,11 +59,19 @@ impl Server {
     /// Serves one call, if there is one now.
     #[inline(always)]
     pub(super) fn take_one(&mut self, handler: &mut impl FnMut(Call<'_>)) -> Result<Next, Violation> {
-        let next = self.intake.next(&self.shared)?;
+        // The panic hook has reported it, and the call has answered as it was dropped.
+        catch_unwind(AssertUnwindSafe(|| self.take_next(handler))).unwrap_or_else(|_| {
+            self.intake.forget_context();
+            Ok(Next::Call)
+        })
+    }
+
+    /// Serves one call, if there is one now. Unwinds if `handler` does.
+    #[inline(always)]
+    fn take_next(&mut self, handler: &mut impl FnMut(Call<'_>)) -> Result<Next, Violation> {
+        let next = self.intake.next(&self.shared, &mut self.home)?;
         if let Next::Call = next {
-            let call = Call::new(&self.shared, &self.intake);
-            // The panic hook has reported it, and the call has answered as it was dropped.
-            let _ = catch_unwind(AssertUnwindSafe(|| handler(call)));
+            handler(Call::new(self));
             self.intake.forget_context();
         }
         Ok(next)
