@@ -16,7 +16,7 @@
 //!
 //! The way through the files: [`segment`] makes memory, `mapped` maps it, `memory` is all that touches it, `layout` says what lies
 //! where; `message` is a slot's content, `ring` moves slots, `control` is what the two sides tell each other beside; `arena` and
-//! `payload` are the way in, `view` the way out; `client` and `server` are the two ends. `LAYOUT.md` has the whole protocol.
+//! `payload` are the way in, `view` the way out; `stream` packs many messages into one call; `client` and `server` are the two ends. `LAYOUT.md` has the whole protocol.
 //!
 //! ```
 //! use shm_rpc::{CallOptions, Client, Encoded, Encoding::Positional, End, Geometry, Server};
@@ -85,6 +85,8 @@ mod server;
 #[cfg(not(loom))]
 mod spin;
 #[cfg(not(loom))]
+mod stream;
+#[cfg(not(loom))]
 mod view;
 #[cfg(not(loom))]
 mod wire_error;
@@ -107,6 +109,8 @@ pub use release::Released;
 pub use server::{Call, Ended, Serve, ServeError, Served, Server, ServerControl, ServerSet, SetControl};
 #[cfg(not(loom))]
 pub use spin::Patience;
+#[cfg(not(loom))]
+pub use stream::Stream;
 #[cfg(not(loom))]
 pub use view::{DecodeError, View};
 

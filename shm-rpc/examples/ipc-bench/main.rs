@@ -13,6 +13,7 @@ mod limit;
 mod measure;
 mod other;
 mod page;
+mod stream;
 mod work;
 
 use limit::Limit;
@@ -93,7 +94,7 @@ const CASES: [Case; 11] = [
 /// A row that is no case: its name, and what measures it for so many seconds.
 type Other = (&'static str, fn(&'static str, f64));
 
-const OTHERS: [Other; 1] = [("idle-1000", idle::run)];
+const OTHERS: [Other; 2] = [("idle-1000", idle::run), ("stream-64", stream::run)];
 
 fn names() -> impl Iterator<Item = &'static str> {
     CASES.iter().map(|it| it.name).chain(OTHERS.iter().map(|it| it.0))

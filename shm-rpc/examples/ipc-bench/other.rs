@@ -115,6 +115,7 @@ pub fn run_if_asked() -> bool {
     let mut server = Server::with_patience(end, patience(how));
     let handle = |call: Call<'_>| match call.method().checked_sub(LIMITS) {
         None => Work::answer(call),
+        Some(limit) if limit >= crate::stream::METHODS => crate::stream::answer(call, &page),
         Some(limit) => {
             call.reply(());
             Limit::from_number(limit).answer(&page, &socket);

@@ -32,6 +32,20 @@ impl Page {
         unsafe { &*word.cast() }
     }
 
+    /// Writes the words of line `line` of the bulk area, as plain memory.
+    pub fn write_line(&self, line: usize, words: [u64; 8]) {
+        assert!(line < BULK / 64);
+        // SAFETY: inside the mapping, aligned; the peer reads only after the release store that follows.
+        unsafe { self.0.as_mut_ptr().add(BULK_AT + line * 64).cast::<[u64; 8]>().write(words) };
+    }
+
+    /// Reads the words of line `line` of the bulk area, as plain memory.
+    pub fn read_line(&self, line: usize) -> [u64; 8] {
+        assert!(line < BULK / 64);
+        // SAFETY: inside the mapping, aligned; the peer writes there only after the release store that follows.
+        unsafe { self.0.as_ptr().add(BULK_AT + line * 64).cast::<[u64; 8]>().read() }
+    }
+
     /// Fills the bulk area, as plain memory.
     pub fn fill(&self, value: u8) {
         // SAFETY: inside the mapping; the peer reads only after the release store that follows.
