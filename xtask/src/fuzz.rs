@@ -32,7 +32,10 @@ pub fn build() -> Result<PathBuf, Failure> {
     Ok(target.join(format!("{}-unknown-linux-gnu/release", std::env::consts::ARCH)))
 }
 
-/// Runs a target that often, from its seeds; what it finds on the way is not kept.
+/// How long one target may run in a smoke run, in seconds: all of them together take about a minute.
+const SECONDS: u32 = 10;
+
+/// Runs a target that often, or for [`SECONDS`], from its seeds; what it finds on the way is not kept.
 pub fn run(programs: &std::path::Path, name: &str, runs: u64) -> Result<(), Failure> {
     let scratch = tempfile::tempdir()?;
     let seeds = root().join("tests/fuzz/seeds").join(name);
@@ -43,7 +46,7 @@ pub fn run(programs: &std::path::Path, name: &str, runs: u64) -> Result<(), Fail
     }
     fuzz.args([
         format!("-runs={runs}"),
-        "-max_total_time=30".into(),
+        format!("-max_total_time={SECONDS}"),
         "-rss_limit_mb=1024".into(),
         "-timeout=10".into(),
     ]);
