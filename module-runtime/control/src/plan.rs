@@ -23,6 +23,8 @@ pub struct Plan {
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
+    /// The group that this process is in is the root of all groups that it sees.
+    CgroupNamespace,
     /// No mount made from here on is seen outside, and none made outside is seen here.
     PrivateMounts,
     /// An empty tmpfs over the folder `over`. The paths of the steps up to [`Step::EnterRoot`] begin at its root.
@@ -129,6 +131,7 @@ impl Step {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::CgroupNamespace => "cgroup-namespace",
             Self::PrivateMounts => "private-mounts",
             Self::NewRoot { .. } => "new-root",
             Self::Folder { .. } => "folder",
@@ -161,7 +164,8 @@ impl Step {
             | Self::Bind { from: path, .. }
             | Self::Tmpfs { path, .. }
             | Self::Proc { path } => Some(path),
-            Self::PrivateMounts
+            Self::CgroupNamespace
+            | Self::PrivateMounts
             | Self::EnterRoot
             | Self::Loopback
             | Self::HostName(_)

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use mortise_control::plan::{ResourceLimit, Step};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::sethostname;
 
@@ -26,6 +27,7 @@ pub(crate) fn perform(steps: &[Step]) -> Result<(), Broken> {
 fn one(step: &Step, root: &mut PathBuf) -> io::Result<()> {
     let at = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
     match step {
+        Step::CgroupNamespace => Ok(unshare(CloneFlags::CLONE_NEWCGROUP)?),
         Step::PrivateMounts => mounts::make_private(),
         Step::NewRoot { over, bytes } => {
             mounts::root(over, *bytes)?;

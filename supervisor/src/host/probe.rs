@@ -141,6 +141,7 @@ fn look(promise: Promise, groups: &Groups, way: Way) -> (Result<String, String>,
         ),
         Promise::IpcNamespace => (namespace(CloneFlags::CLONE_NEWIPC), USER_NAMESPACES),
         Promise::UtsNamespace => (namespace(CloneFlags::CLONE_NEWUTS), USER_NAMESPACES),
+        Promise::CgroupNamespace => (namespace(CloneFlags::CLONE_NEWCGROUP), USER_NAMESPACES),
         Promise::NetNamespace => (namespace(CloneFlags::CLONE_NEWNET), USER_NAMESPACES),
         Promise::Seccomp => (made(trial::seccomp(), "by an allow-list"), "use a kernel with CONFIG_SECCOMP_FILTER"),
         Promise::Landlock => (

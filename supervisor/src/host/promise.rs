@@ -37,6 +37,8 @@ pub enum Promise {
     IpcNamespace,
     /// A worker has a host name of its own.
     UtsNamespace,
+    /// A worker sees its own group as the root of all groups, and no name above it.
+    CgroupNamespace,
     /// A worker has a loopback interface of its own and no other network.
     NetNamespace,
     /// A worker makes no system calls but those allowed.
@@ -50,7 +52,7 @@ pub type Promises = BTreeSet<Promise>;
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::MemoryLimit,
         Self::SwapLimit,
         Self::CpuLimit,
@@ -66,6 +68,7 @@ impl Promise {
         Self::MountNamespace,
         Self::IpcNamespace,
         Self::UtsNamespace,
+        Self::CgroupNamespace,
         Self::NetNamespace,
         Self::Seccomp,
         Self::Landlock,
@@ -90,6 +93,7 @@ impl Promise {
             Self::MountNamespace => "mount-namespace",
             Self::IpcNamespace => "ipc-namespace",
             Self::UtsNamespace => "uts-namespace",
+            Self::CgroupNamespace => "cgroup-namespace",
             Self::NetNamespace => "net-namespace",
             Self::Seccomp => "seccomp",
             Self::Landlock => "landlock",
@@ -100,7 +104,7 @@ impl Promise {
     /// another for the lack of it.
     #[must_use]
     pub const fn is_required(self) -> bool {
-        !matches!(self, Self::IoWeight | Self::SwapLimit | Self::OomGroup)
+        !matches!(self, Self::IoWeight | Self::SwapLimit | Self::OomGroup | Self::CgroupNamespace)
     }
 }
 

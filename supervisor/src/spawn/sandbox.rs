@@ -101,6 +101,10 @@ impl View {
 pub(super) fn plan(spec: &WorkerSpec, place: &Place, host: &Enforcement, seen: &HostView, filter: Vec<u8>) -> Plan {
     let view = View::of(spec, place, host);
     let mut steps = Vec::new();
+    if host.keeps(Promise::CgroupNamespace) {
+        // Its root is the group that a process is in when it makes one: on v1 that has been joined only just now.
+        steps.push(Step::CgroupNamespace);
+    }
     if host.keeps(Promise::MountNamespace) {
         root(&mut steps, spec, place, host, seen);
     }
@@ -307,6 +311,7 @@ mod tests {
     fn what_a_step_needs_is_taken_away_only_after_it() {
         let plan = plan(&spec(Role::Sdk), &place(), &without(&[]), &seen(), vec![0; 8]);
         let order = [
+            "cgroup-namespace",
             "private-mounts",
             "new-root",
             "bind",
@@ -353,6 +358,7 @@ mod tests {
             (Promise::MountNamespace, "enter-root"),
             (Promise::NetNamespace, "loopback"),
             (Promise::UtsNamespace, "host-name"),
+            (Promise::CgroupNamespace, "cgroup-namespace"),
             (Promise::PidNamespace, "proc"),
             (Promise::UserNamespace, "user-namespace"),
             (Promise::OwnUid, "identity"),

@@ -65,6 +65,12 @@ pub(super) fn answer(number: u32) -> Answer {
         libc::SYS_personality => {
             Answer::Check(Check { argument: 0, test: Test::NoneOf(&[0, u32::MAX]), errno: libc::EPERM })
         }
+        // What they queue is counted for the whole host (fs.aio-max-nr): one worker could take all of it from the others.
+        libc::SYS_io_setup
+        | libc::SYS_io_destroy
+        | libc::SYS_io_submit
+        | libc::SYS_io_cancel
+        | libc::SYS_io_getevents => Answer::Fail(libc::ENOSYS),
         _ if ALLOWED.contains(&call) || ALLOWED_HERE.contains(&call) => Answer::Allow,
         _ if number >= UNKNOWN_FROM => Answer::Fail(libc::ENOSYS),
         _ => Answer::Fail(libc::EPERM),
@@ -86,8 +92,7 @@ const ALLOWED: &[c_long] = calls! {
     SYS_newfstatat SYS_statx SYS_statfs SYS_fstatfs SYS_utimensat SYS_umask SYS_setxattr SYS_lsetxattr SYS_fsetxattr
     SYS_getxattr SYS_lgetxattr SYS_fgetxattr SYS_listxattr SYS_llistxattr SYS_flistxattr SYS_removexattr SYS_lremovexattr
     SYS_fremovexattr SYS_sendfile SYS_splice SYS_tee SYS_vmsplice SYS_copy_file_range SYS_pipe2 SYS_inotify_init1
-    SYS_inotify_add_watch SYS_inotify_rm_watch SYS_io_setup SYS_io_destroy SYS_io_submit SYS_io_cancel SYS_io_getevents
-    SYS_memfd_create SYS_fchmodat2
+    SYS_inotify_add_watch SYS_inotify_rm_watch SYS_memfd_create SYS_fchmodat2
     // Waiting
     SYS_ppoll SYS_pselect6 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2 SYS_signalfd4
     SYS_timerfd_create SYS_timerfd_settime SYS_timerfd_gettime SYS_futex SYS_futex_waitv SYS_set_robust_list
@@ -133,7 +138,7 @@ const ALLOWED_HERE: &[c_long] = &[
     libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat, libc::SYS_fork, libc::SYS_vfork,
     libc::SYS_getpgrp, libc::SYS_alarm, libc::SYS_pause, libc::SYS_time, libc::SYS_arch_prctl, libc::SYS_epoll_create,
     libc::SYS_epoll_wait, libc::SYS_eventfd, libc::SYS_signalfd, libc::SYS_inotify_init,
-    333 /* io_pgetevents */, 451 /* cachestat */, 453 /* map_shadow_stack */, 454 /* futex_wake */, 455 /* futex_wait */, 456 /* futex_requeue */,
+    451 /* cachestat */, 453 /* map_shadow_stack */, 454 /* futex_wake */, 455 /* futex_wait */, 456 /* futex_requeue */,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &[c_long] =
@@ -189,6 +194,13 @@ mod tests {
         ];
         for call in refused {
             assert_eq!(answer(u32::try_from(call).unwrap()), Answer::Fail(libc::EPERM), "system call {call}");
+        }
+    }
+
+    #[test]
+    fn what_the_host_counts_for_all_is_not_there() {
+        for call in [libc::SYS_io_setup, libc::SYS_io_submit, libc::SYS_io_getevents] {
+            assert_eq!(answer(u32::try_from(call).unwrap()), Answer::Fail(libc::ENOSYS), "system call {call}");
         }
     }
 

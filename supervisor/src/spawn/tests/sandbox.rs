@@ -44,6 +44,7 @@ fn a_worker_sees_what_is_meant_for_it_and_nothing_else() {
     assert_eq!((&seen["pid"], &seen["pids"]), (&json!(1), &json!([1])));
     assert_eq!(seen["fds"], json!([0, 1, 2, 3]));
     assert_eq!(seen["interfaces"], json!(["lo"]));
+    assert_eq!(seen["groups"], json!(["/"]), "its own group is the root of all");
     assert_eq!(seen["host"], "probe");
     assert_eq!(seen["module"], json!(["greeting", "look.py"]));
     assert_eq!(seen["run"], json!(["control.sock", "http", "stderr", "stdout"]));
