@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mortise_control::{ChannelId, Geometry};
+use mortise_control::{ChannelId, ChannelRole, Geometry};
+use nix::sys::stat::fstat;
 use shm_rpc::segment;
 
 /// Segments that are not sealed yet, by channel.
@@ -21,6 +22,17 @@ pub(super) struct Segments {
     pub caller: Arc<OwnedFd>,
     /// Written by the callee.
     pub callee: Arc<OwnedFd>,
+    /// Their lengths, the caller's first.
+    lengths: [i64; 2],
+}
+
+/// A segment that is not what was made: only its writer has had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tampered {
+    /// Who was to write it.
+    pub writer: ChannelRole,
+    /// What was found.
+    pub what: String,
 }
 
 /// What each end gets with its `Attach`: its own segment, its end of the wake socket.
@@ -36,7 +48,9 @@ impl Channels {
     /// # Errors
     /// A geometry that is none, or the kernel's answer: no memory, no descriptors. Nothing is held then.
     pub fn make(&mut self, channel: ChannelId, caller: Geometry, callee: Geometry) -> io::Result<Ends> {
-        let segments = Segments { caller: create(caller)?, callee: create(callee)? };
+        let (caller, callee) = (create(caller)?, create(callee)?);
+        let lengths = [fstat(&caller)?.st_size, fstat(&callee)?.st_size];
+        let segments = Segments { caller, callee, lengths };
         let (caller, callee) = segment::wake_pair()?;
         let ends = Ends {
             caller: vec![Arc::clone(&segments.caller), Arc::new(caller)],
@@ -49,10 +63,12 @@ impl Channels {
     /// Seals both segments and lets go of them. None: there is no such channel here (any more).
     ///
     /// # Errors
-    /// What the kernel answers. Nothing is held then either.
-    pub fn seal(&mut self, channel: ChannelId) -> Option<io::Result<Segments>> {
+    /// One of them cannot be sealed, or has another length than it was made with. Nothing is held then either.
+    pub fn seal(&mut self, channel: ChannelId) -> Option<Result<Segments, Tampered>> {
         let segments = self.held.remove(&channel)?;
-        let sealed = segment::seal(&*segments.caller).and_then(|()| segment::seal(&*segments.callee));
+        let [caller, callee] = segments.lengths;
+        let sealed = seal(&segments.caller, caller, ChannelRole::Caller)
+            .and_then(|()| seal(&segments.callee, callee, ChannelRole::Callee));
         Some(sealed.map(|()| segments))
     }
 
@@ -60,6 +76,14 @@ impl Channels {
     pub fn forget(&mut self, channel: ChannelId) {
         self.held.remove(&channel);
     }
+}
+
+/// The length is looked at behind the seal, when nobody can change it any more.
+fn seal(segment: &OwnedFd, made: i64, writer: ChannelRole) -> Result<(), Tampered> {
+    let tampered = |what| Tampered { writer, what };
+    segment::seal(segment).map_err(|error| tampered(format!("it cannot be sealed: {error}")))?;
+    let found = fstat(segment).map_err(|errno| tampered(errno.to_string()))?.st_size;
+    if found == made { Ok(()) } else { Err(tampered(format!("it has {found} bytes instead of {made}"))) }
 }
 
 fn create(geometry: Geometry) -> io::Result<Arc<OwnedFd>> {
@@ -86,6 +110,28 @@ mod tests {
         assert_eq!(write, Err(nix::errno::Errno::EPERM), "it is sealed");
         assert!(channels.seal(ChannelId(1)).is_none());
         assert!(channels.held.is_empty());
+    }
+
+    #[test]
+    fn a_segment_that_its_writer_has_changed_is_its_writer_s_fault() {
+        use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+        type Change = fn(&OwnedFd);
+        let changes: [(Change, &str); 3] = [
+            (|it| nix::unistd::ftruncate(it, 0).unwrap(), "it has 0 bytes instead of"),
+            (|it| nix::unistd::ftruncate(it, 1 << 30).unwrap(), "it has 1073741824 bytes instead of"),
+            (|it| _ = fcntl(it, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL)).unwrap(), "it cannot be sealed: "),
+        ];
+        for (change, what) in changes {
+            for writer in [ChannelRole::Caller, ChannelRole::Callee] {
+                let mut channels = Channels::default();
+                let ends = channels.make(ChannelId(1), SIZES, SIZES).unwrap();
+                change(if writer == ChannelRole::Caller { &ends.caller[0] } else { &ends.callee[0] });
+                let tampered = channels.seal(ChannelId(1)).unwrap().unwrap_err();
+                assert_eq!(tampered.writer, writer, "{tampered:?}");
+                assert!(tampered.what.starts_with(what), "{tampered:?}");
+                assert!(channels.held.is_empty());
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mortise_control::{Attach, ChannelId, PROTOCOL, ResourceGrant, ToWorker, Welcome, WorkerId};
 
+use super::channels::Tampered;
 use super::control::Message;
 use super::start::Engine;
 use crate::lifecycle::{Action, Event, ResourceId};
@@ -128,9 +129,8 @@ impl Engine {
                 self.workers.send(caller, &open, &[segments.callee]);
                 self.workers.send(callee, &open, &[segments.caller]);
             }
-            Some(Err(error)) => {
-                let reason = format!("its segments cannot be sealed: {error}");
-                self.pending.push_back(Event::ChannelFailed { channel, reason });
+            Some(Err(Tampered { writer, what })) => {
+                self.pending.push_back(Event::ChannelTampered { channel, writer, what });
             }
             None => tracing::debug!(%channel, "a channel that is not held was to be opened"),
         }

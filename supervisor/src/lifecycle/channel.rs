@@ -235,6 +235,14 @@ impl State {
         self.attend_channel(id, turn);
     }
 
+    /// Its writer changed a segment between `Mapped` and the seal. The other end was never given it.
+    pub(super) fn channel_tampered(&mut self, id: ChannelId, writer: ChannelRole, what: &str, turn: &mut Turn<'_>) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        let worker = channel.worker(writer);
+        self.close_channel(id, turn);
+        self.condemn(worker, format!("it changed its segment of channel {id}: {what}"), turn);
+    }
+
     /// The engine could not make the channel, or could not hand out an end. Whoever did get one is told to let go.
     pub(super) fn channel_failed(&mut self, id: ChannelId, reason: &str, turn: &mut Turn<'_>) {
         let retry = self.config.retry_after;

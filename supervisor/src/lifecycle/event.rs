@@ -1,6 +1,6 @@
 //! What happened: everything that the performers report to the loop.
 
-use mortise_control::{ChannelId, ToSupervisor, WorkerId};
+use mortise_control::{ChannelId, ChannelRole, ToSupervisor, WorkerId};
 
 use super::{CommitId, ModuleSpec, ResourceId, Ticket, Timer};
 use crate::api::{OperationId, Request};
@@ -88,6 +88,15 @@ pub enum Event {
         channel: ChannelId,
         /// For people.
         reason: String,
+    },
+    /// A segment of a channel was not what it should be when it was to be sealed. Only its writer had it: it is to blame.
+    ChannelTampered {
+        /// Which channel. Neither end has had `Open`, and nothing is held for it.
+        channel: ChannelId,
+        /// Whose segment.
+        writer: ChannelRole,
+        /// For people.
+        what: String,
     },
     /// A resource is in its sealed memfd.
     ResourceLoaded {

@@ -98,6 +98,7 @@ impl State {
             Event::GroupGone { worker, remains } => self.group_gone(worker, remains, turn),
             Event::GroupBusy { worker, processes, reason } => self.group_busy(worker, processes, &reason, turn),
             Event::ChannelFailed { channel, reason } => self.channel_failed(channel, &reason, turn),
+            Event::ChannelTampered { channel, writer, what } => self.channel_tampered(channel, writer, &what, turn),
             Event::ResourceLoaded { resource, bytes, digest } => self.resource_loaded(&resource, bytes, digest, turn),
             Event::ResourceFailed { resource, reason } => self.resource_failed(&resource, &reason, turn),
             Event::PackageRemoved { operation, result } => self.package_removed(&operation, result, turn),

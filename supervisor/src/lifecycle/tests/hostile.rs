@@ -1,6 +1,6 @@
 //! Workers that lie, and events that come late.
 
-use mortise_control::{ChannelId, Hello, Phase, Released, RouteTable, ToSupervisor, Token, WorkerId};
+use mortise_control::{ChannelId, ChannelRole, Hello, Phase, Released, RouteTable, ToSupervisor, Token, WorkerId};
 
 use super::host::Host;
 use super::platform::{platform, running_platform};
@@ -122,6 +122,19 @@ fn lies_and_late_events_change_nothing() {
     }
     host.quiesce();
     assert!(host.reaches(site, "spell", spell) && host.reaches(base, "spell", spell) && host.http_reaches(site));
+}
+
+#[test]
+fn who_changed_its_segment_is_killed_and_the_other_end_goes_on() {
+    let mut host = running_platform();
+    let (site, spell) = (host.worker("site"), host.worker("spell"));
+    let channel = *host.processes[&site].channels.keys().next().unwrap();
+    let what = "it has 0 bytes instead of 65536".to_owned();
+    host.event(Event::ChannelTampered { channel, writer: ChannelRole::Callee, what });
+    host.quiesce();
+    assert!(!host.processes.contains_key(&spell));
+    assert!(host.processes.contains_key(&site));
+    assert!(host.reaches(site, "spell", host.worker("spell")), "its successor is called");
 }
 
 #[test]
