@@ -42,8 +42,15 @@ pub fn run(name: &'static str, seconds: f64) {
 fn send(client: &Client, rounds: u64) {
     for _ in 0..rounds {
         let mut stream = client.stream::<[u64; 8]>(MESSAGES, &CallOptions::NONE);
-        for number in 0..ROUND {
-            stream.send(&[number; 8]).unwrap();
+        let mut number = 0;
+        while number < ROUND {
+            let room = stream.room().unwrap();
+            let count = room.len().min((ROUND - number) as usize);
+            for place in &mut room[..count] {
+                *place = [number; 8];
+                number += 1;
+            }
+            stream.add(count).unwrap();
         }
         assert_eq!(stream.finish(), Ok(ROUND));
     }
