@@ -1,10 +1,16 @@
-//! `cargo xtask bench ipc|start|swap`: the figures, each beside its limit.
+//! `cargo xtask bench ipc|start`: the figures, each beside its limit.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use clap::{Args, ValueEnum};
 
 use xtask::Failure;
-use xtask::artifacts::{Profile, build_init};
-use xtask::command::{cargo, run};
+use xtask::command::{cargo, root, run, shown};
+
+use crate::{figures, plot};
 
 /// Measure, beside the physical limit of the same run.
 #[derive(Args)]
@@ -15,6 +21,12 @@ pub struct Bench {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    /// Calls through other crates and the kernel's own means beside ours (ipc; the first time it builds for minutes)
+    #[arg(long)]
+    peers: bool,
+    /// Draw the figures into this file, as SVG (ipc --peers)
+    #[arg(long, value_name = "FILE", requires = "peers", conflicts_with = "json")]
+    plot: Option<PathBuf>,
     /// Further words for the benchmark program
     #[arg(last = true)]
     rest: Vec<String>,
@@ -30,18 +42,44 @@ enum What {
 
 impl Bench {
     pub fn run(self) -> Result<(), Failure> {
-        let (package, example) = match self.what {
-            What::Ipc => ("shm-rpc", "ipc-bench"),
-            What::Start => ("mortise-supervisor", "start-bench"),
-        };
-        if self.what == What::Start {
-            build_init(Profile::Dist)?;
-        }
         let mut bench = cargo();
-        bench.args(["run", "--quiet", "--profile", "dist", "-p", package, "--example", example, "--"]);
+        match (self.what, self.peers) {
+            (What::Ipc, false) => bench.args(example("shm-rpc", "ipc-bench")),
+            (What::Ipc, true) => {
+                let manifest = root().join("shm-rpc/peers/Cargo.toml");
+                bench.args(["run", "--quiet", "--release", "--locked", "--manifest-path"]).arg(manifest).arg("--")
+            }
+            (What::Start, false) => {
+                run(cargo().args(["build", "--quiet", "--profile", "dist", "--bins", "-p", "mortise-init"]))?;
+                bench.args(example("mortise-supervisor", "start-bench"))
+            }
+            (What::Start, true) => return Err("--peers is for ipc".into()),
+        };
         if self.json {
             bench.arg("--json");
         }
-        run(bench.args(&self.rest))
+        bench.args(&self.rest);
+        if self.json || self.what == What::Start {
+            return run(&mut bench);
+        }
+        let lines = lines_of(&mut bench)?;
+        print!("{}", figures::table(&lines)?);
+        if let Some(file) = self.plot {
+            fs::write(&file, plot::draw(&plot::bars(&lines)?)).map_err(|e| format!("{}: {e}", file.display()))?;
+        }
+        Ok(())
     }
+}
+
+fn example(package: &str, name: &str) -> Vec<String> {
+    ["run", "--quiet", "--profile", "dist", "-p", package, "--example", name, "--"].map(str::to_owned).to_vec()
+}
+
+/// Runs it to its end and returns the lines that it printed.
+fn lines_of(command: &mut Command) -> Result<Vec<String>, Failure> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().ok_or("a pipe was asked for")?;
+    let lines = BufReader::new(stdout).lines().collect::<Result<_, _>>()?;
+    let status = child.wait()?;
+    if status.success() { Ok(lines) } else { Err(format!("`{}` ended with {status}", shown(command)).into()) }
 }

@@ -3,14 +3,16 @@
 //! ```text
 //!   main ─┬─ demo ──── daemon (mortised and its modules) ─── tour (README's commands, run and compared)
 //!         ├─ test ──── suites, each a list of commands whose results are counted ─── vm (systemd, cgroup v2)
-//!         ├─ bench
+//!         ├─ bench ──── figures (the table), plot (the SVG)
 //!         └─ packages ─ artifacts (cargo build, then one folder per module that `mortise` can install)
 //! ```
 
 mod bench;
 
 mod demo;
+mod figures;
 mod fuzz;
+mod plot;
 mod suites;
 mod vm;
 
