@@ -7,8 +7,8 @@ use std::ops::{Deref, DerefMut};
 use crate::layout::arena_offset;
 use crate::memory::OwnMemory;
 use crate::release::Held;
-use crate::sync::atomic::AtomicUsize;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
 use crate::sync::{Arc, Mutex, lock};
 use crate::{CallError, Geometry, OwnSegment};
 
@@ -98,8 +98,9 @@ pub(crate) struct Outbox {
     pub(crate) memory: OwnMemory,
     pub(crate) geometry: Geometry,
     arena: Mutex<Extents>,
-    /// Blocks that are in use.
-    lent: AtomicUsize,
+    /// A block that came back and waits for a loan of its size, offset in the low half: a call after the other with payloads
+    /// of one size goes around the lock. 0: none.
+    spare: AtomicU64,
     /// Last: the memory above is unmapped when it tells.
     _held: Held,
 }
@@ -114,7 +115,7 @@ impl Outbox {
     pub(crate) fn new(segment: OwnSegment, held: Held) -> Arc<Self> {
         let OwnSegment { memory, geometry } = segment;
         let arena = Mutex::new(Extents::new(geometry.arena()));
-        Arc::new(Self { memory, geometry, arena, lent: AtomicUsize::new(0), _held: held })
+        Arc::new(Self { memory, geometry, arena, spare: AtomicU64::new(0), _held: held })
     }
 
     /// A block of at least `len` bytes.
@@ -125,44 +126,91 @@ impl Outbox {
         let arena = self.geometry.arena();
         let too_large = || CallError::TooLarge { len: len as u64, limit: u64::from(arena) };
         let wanted = u32::try_from(len).ok().filter(|it| *it <= arena && arena > 0).ok_or_else(too_large)?;
-        let block = lock(&self.arena).take(wanted).ok_or(CallError::Overloaded { retry_after: crate::RETRY_AFTER })?;
-        self.lent.fetch_add(1, Relaxed);
-        Ok(block)
+        let spare = self.take_spare();
+        if let Some(block) = spare {
+            if block.len == wanted.max(1).next_multiple_of(GRAIN) {
+                return Ok(block);
+            }
+            lock(&self.arena).give(block);
+        }
+        lock(&self.arena).take(wanted).ok_or(CallError::Overloaded { retry_after: crate::RETRY_AFTER })
     }
 
-    /// Whether any part of the arena is in use.
-    pub(crate) fn is_lent(&self) -> bool {
-        self.lent.load(Relaxed) > 0
+    fn take_spare(&self) -> Option<Block> {
+        if self.spare.load(Relaxed) == 0 {
+            return None;
+        }
+        let word = self.spare.swap(0, AcqRel);
+        (word != 0).then_some(Block { offset: word as u32, len: (word >> 32) as u32 })
     }
 
     /// Takes a block back: nobody reads it any more.
     pub(crate) fn give(&self, block: Block) {
-        lock(&self.arena).give(block);
-        self.lent.fetch_sub(1, Relaxed);
+        let word = u64::from(block.offset) | u64::from(block.len) << 32;
+        if self.spare.compare_exchange(0, word, AcqRel, Relaxed).is_err() {
+            lock(&self.arena).give(block);
+        }
     }
 
     fn grow(&self, block: &mut Block, len: usize) -> bool {
+        // What follows it may be the spare block.
+        if let Some(spare) = self.take_spare() {
+            lock(&self.arena).give(spare);
+        }
         u32::try_from(len).is_ok_and(|len| lock(&self.arena).grow(block, len))
     }
 
     fn shrink(&self, block: &mut Block, len: u32) {
-        lock(&self.arena).shrink(block, len);
+        if len.max(1).next_multiple_of(GRAIN) < block.len {
+            lock(&self.arena).shrink(block, len);
+        }
     }
 }
 
 /// A block of the sender's own arena, to be filled in place and then sent: nothing is copied. Dropped unsent, it goes back.
 ///
 /// It starts with whatever an earlier message of this channel has left there.
-pub struct Loan {
-    outbox: Arc<Outbox>,
+pub struct Loan<'a> {
+    outbox: Hold<'a>,
     block: Option<Block>,
     len: usize,
 }
 
-impl Loan {
+/// A share in the arena, or the use of somebody's: whoever makes a loan and sends it at once needs none.
+enum Hold<'a> {
+    Own(Arc<Outbox>),
+    Borrowed(&'a Arc<Outbox>),
+}
+
+impl Deref for Hold<'_> {
+    type Target = Arc<Outbox>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Arc<Outbox> {
+        match self {
+            Self::Own(outbox) => outbox,
+            Self::Borrowed(outbox) => outbox,
+        }
+    }
+}
+
+impl Loan<'static> {
     pub(crate) fn new(outbox: &Arc<Outbox>, len: usize) -> Result<Self, CallError> {
         let block = outbox.take(len)?;
-        Ok(Self { outbox: Arc::clone(outbox), block: Some(block), len })
+        Ok(Self { outbox: Hold::Own(Arc::clone(outbox)), block: Some(block), len })
+    }
+}
+
+impl<'a> Loan<'a> {
+    /// A loan that cannot outlive this end.
+    pub(crate) fn borrowed(outbox: &'a Arc<Outbox>, len: usize) -> Result<Self, CallError> {
+        let block = outbox.take(len)?;
+        Ok(Self { outbox: Hold::Borrowed(outbox), block: Some(block), len })
+    }
+
+    /// The same loan, held by another hand.
+    pub(crate) fn handed_to(mut self, outbox: &Arc<Outbox>) -> Loan<'_> {
+        Loan { outbox: Hold::Borrowed(outbox), block: self.block.take(), len: self.len }
     }
 
     /// Shortens it to `len` bytes. Has no effect if it is shorter already.
@@ -178,14 +226,20 @@ impl Loan {
             self.len = len;
             return Ok(());
         }
-        let mut larger = Self::new(&self.outbox, len)?;
+        let block = self.outbox.take(len)?;
+        let mut larger = Loan { outbox: Hold::Borrowed(&self.outbox), block: Some(block), len };
         larger[..self.len].copy_from_slice(self);
-        *self = larger;
+        let block = larger.block.take();
+        drop(larger);
+        if let Some(smaller) = std::mem::replace(&mut self.block, block) {
+            self.outbox.give(smaller);
+        }
+        self.len = len;
         Ok(())
     }
 
     pub(crate) fn is_of(&self, outbox: &Arc<Outbox>) -> bool {
-        Arc::ptr_eq(&self.outbox, outbox)
+        Arc::ptr_eq(&*self.outbox, outbox)
     }
 
     /// The block, to be kept until the reader is done with it, and the length of the message.
@@ -202,7 +256,7 @@ impl Loan {
     }
 }
 
-impl Drop for Loan {
+impl Drop for Loan<'_> {
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
             self.outbox.give(block);
@@ -210,7 +264,7 @@ impl Drop for Loan {
     }
 }
 
-impl Deref for Loan {
+impl Deref for Loan<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -220,14 +274,14 @@ impl Deref for Loan {
     }
 }
 
-impl DerefMut for Loan {
+impl DerefMut for Loan<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` excludes every other slice of this block.
         unsafe { self.outbox.memory.bytes_mut(self.place(), self.len) }
     }
 }
 
-impl fmt::Debug for Loan {
+impl fmt::Debug for Loan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Loan({} bytes)", self.len)
     }

@@ -33,13 +33,13 @@ impl Deadline {
         now() >= self.0
     }
 
-    /// The same, at half the price while it is far away: the coarse clock lags by a tick or two at most. (Longer only while the
-    /// whole machine stands still, which can as well happen between any look at a clock and what follows it.)
-    #[inline]
-    pub(crate) fn has_surely_passed(self) -> bool {
+    /// Whether it has passed, at less than the price of a look at the clock while it is far away from `lately`: a time of a moment
+    /// ago, or of the coarse clock, which lags by a tick or two. (A moment is longer only while the thread does not run, which can
+    /// as well happen between any look at a clock and what follows it.)
+    #[inline(always)]
+    pub(crate) fn has_passed_since(self, lately: u64) -> bool {
         const FAR: u64 = 100_000_000;
-        let coarse = read(ClockId::CLOCK_MONOTONIC_COARSE);
-        coarse >= self.0 || (self.0 - coarse < FAR && self.has_passed())
+        self.0 < lately.saturating_add(FAR) && self.has_passed()
     }
 
     /// How long it is until then; zero if it has passed.
@@ -64,6 +64,12 @@ impl std::fmt::Debug for Deadline {
 #[inline]
 pub(crate) fn now() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// The same as of the last tick of the kernel, at half the price.
+#[inline]
+pub(crate) fn coarse() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC_COARSE)
 }
 
 #[inline]

@@ -75,14 +75,11 @@ impl OwnMemory {
     /// Stores the eight words of the slot at `offset`, the first one last and with Release.
     #[inline(always)]
     pub(crate) fn store_slot(&self, offset: usize, words: &[u64; 8]) {
-        let slot: *mut u64 = range(&self.0, offset, 64).cast();
-        assert!(offset.is_multiple_of(8), "a slot that is not aligned");
-        for (index, value) in words.iter().enumerate().skip(1) {
-            // SAFETY: one of the 8 words that `range` checked, aligned like `offset`; as in `store`.
-            unsafe { AtomicU64::from_ptr(slot.add(index)) }.store(*value, Ordering::Relaxed);
-        }
-        // SAFETY: the first of them.
-        unsafe { AtomicU64::from_ptr(slot) }.store(words[0], Ordering::Release);
+        let slot = range(&self.0, offset, 64);
+        assert!(offset.is_multiple_of(64), "a slot that is not aligned");
+        // SAFETY: `range` checked the 64 bytes; mappings begin at a page, so a line's offset is a line's address. Nobody else
+        // writes them.
+        unsafe { store_slot(slot.cast(), words) }
     }
 
     /// Stores the 32-bit word at `offset`.
@@ -124,6 +121,12 @@ impl PeerMemory {
         load(&self.0, offset, order)
     }
 
+    /// Asks for the line at `offset`, to be read soon.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, offset: usize) {
+        prefetch(range(&self.0, offset, 64));
+    }
+
     /// Sleeps while the low half of the word at `offset` is `expected`; see [`futex::wait`].
     pub(crate) fn wait(&self, offset: usize, expected: u32, timeout: Option<Duration>) {
         futex::wait(futex_word(&self.0, offset), expected, timeout);
@@ -162,13 +165,23 @@ impl PeerMemory {
         unsafe { load_slot(source, first, words) }
     }
 
-    /// The 64 bytes at `offset`, as words: one load per 16 bytes where the machine has such, so that a loop over them is as
-    /// fast as over private memory.
-    #[inline]
-    pub(crate) fn block(&self, offset: usize) -> [u64; 8] {
-        let source = range(&self.0, offset, 64);
-        // SAFETY: `range` checked the 64 bytes.
-        unsafe { load_block(source) }
+    /// Goes over `count` blocks of 64 bytes from `offset` on, as words: one load per 16 bytes where the machine has such, so that
+    /// it is as fast as over private memory.
+    #[inline(always)]
+    pub(crate) fn fold_blocks<A>(
+        &self,
+        offset: usize,
+        count: usize,
+        start: A,
+        step: &mut impl FnMut(A, [u64; 8]) -> A,
+    ) -> A {
+        let source = range(&self.0, offset, count * 64);
+        let mut state = start;
+        for index in 0..count {
+            // SAFETY: `range` checked all the blocks.
+            state = step(state, unsafe { load_block(source.add(index * 64)) });
+        }
+        state
     }
 
     /// Lets the kernel write the bytes at `offset` to `fd`; returns how many it took.
@@ -180,12 +193,23 @@ impl PeerMemory {
     }
 }
 
+#[inline(always)]
+fn prefetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that reads nothing into the program and faults nowhere.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 /// Loads 64 bytes that a peer may be changing.
 ///
 /// # Safety
 /// `source` is readable for 64 bytes.
 #[cfg(target_arch = "x86_64")]
-#[inline]
+#[inline(always)]
 unsafe fn load_block(source: *const u8) -> [u64; 8] {
     use std::arch::x86_64::__m128i;
     let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
@@ -209,6 +233,43 @@ unsafe fn load_block(source: *const u8) -> [u64; 8] {
     // SAFETY: the caller's 64 bytes, into private ones.
     unsafe { copy_out(source, words.as_mut_ptr().cast(), 64) };
     words
+}
+
+/// Stores a slot's words, the first one last and with Release. As few stores as there can be: what is under way to other cores at
+/// a time is counted in stores, not in lines.
+///
+/// # Safety
+/// `slot` is writable for 64 bytes and aligned to 64; no other thread writes there.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn store_slot(slot: *mut u64, words: &[u64; 8]) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi64x};
+    // SAFETY: loads from private words. The stores go to the caller's 64 bytes; the machine keeps them in order, and gives every
+    // aligned 8 bytes of them to a reader whole, so the last one is a Release store of the first word. The compiler moves no access
+    // to memory over the assembly.
+    unsafe {
+        let source: *const __m128i = words.as_ptr().cast();
+        let first = _mm_set_epi64x(words[1].cast_signed(), words[0].cast_signed());
+        std::arch::asm!(
+            "movaps [{slot} + 16], {b}", "movaps [{slot} + 32], {c}", "movaps [{slot} + 48], {d}", "movaps [{slot}], {a}",
+            slot = in(reg) slot, a = in(xmm_reg) first, b = in(xmm_reg) _mm_loadu_si128(source.add(1)),
+            c = in(xmm_reg) _mm_loadu_si128(source.add(2)), d = in(xmm_reg) _mm_loadu_si128(source.add(3)),
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Stores a slot's words, the first one last and with Release.
+///
+/// # Safety
+/// `slot` is writable for 64 bytes and aligned to 8; no other thread writes there.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn store_slot(slot: *mut u64, words: &[u64; 8]) {
+    for (index, value) in words.iter().enumerate().skip(1) {
+        // SAFETY: one of the caller's words; the transient reference is to an atomic, which permits that others read.
+        unsafe { AtomicU64::from_ptr(slot.add(index)) }.store(*value, Ordering::Relaxed);
+    }
+    // SAFETY: the first of them.
+    unsafe { AtomicU64::from_ptr(slot) }.store(words[0], Ordering::Release);
 }
 
 /// Copies 64 bytes that a peer may be changing, all but the first word, which is `first`.

@@ -8,7 +8,7 @@ use crate::control::{self, Barrier, FUTEX, Parked, Woken};
 use crate::layout::{AT_CLOSED, AT_PARKED, AT_TAKEN_THROUGH, slot_offset};
 use crate::memory::{OwnMemory, PeerMemory, segment};
 use crate::message::{Kind, Slot};
-use crate::ring::{Peek, Receiver, Sender};
+use crate::ring::{Peek, Receiver, Sender, fence_before_looks};
 
 const SLOTS: u32 = 2;
 
@@ -72,6 +72,7 @@ fn write(own: &OwnMemory, peer: &PeerMemory, count: u32) {
             }
         }
         sender.publish(own, &mut message(number));
+        fence_before_looks();
         let wake = woken.look(peer, &sender);
         if wake.bits != 0 {
             own.wake(wake.offset);
@@ -120,6 +121,7 @@ fn a_close_is_one_point_in_the_order_of_messages(first: u32, preemptions: Option
             let mut surely_before = 0;
             for number in 0..2 {
                 sender.publish(&own, &mut message(number));
+                fence_before_looks();
                 if control::is_closed(&peer) {
                     break;
                 }

@@ -38,7 +38,7 @@ pub struct Writer<'a> {
     /// The bytes that the slot has room for.
     room: usize,
     len: usize,
-    spill: Option<Loan>,
+    spill: Option<Loan<'a>>,
     failed: Option<CallError>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Writer<'a> {
             None => {
                 // A known length is loaned exactly; one that grows gets room ahead, which is given back at the end.
                 let ahead = if self.len == 0 { len } else { len.max(FIRST_SPILL).min(self.arena_len().max(len)) };
-                let mut loan = Loan::new(self.outbox, ahead)?;
+                let mut loan = Loan::borrowed(self.outbox, ahead)?;
                 loan[..self.len].copy_from_slice(self.slot.body(self.len));
                 self.spill = Some(loan);
             }
@@ -106,7 +106,7 @@ impl<'a> Writer<'a> {
 }
 
 #[cold]
-fn finish_in_arena(mut loan: Loan, len: usize, slot: &mut Slot, kind: Kind, flags: u8) -> Block {
+fn finish_in_arena(mut loan: Loan<'_>, len: usize, slot: &mut Slot, kind: Kind, flags: u8) -> Block {
     loan.truncate(len);
     let (block, len) = loan.into_block();
     slot.set_head(kind, flags | ARENA, 0);
@@ -175,7 +175,7 @@ impl<T: Serialize + ?Sized> Payload for Encoded<'_, T> {
 }
 
 /// A block that was filled in place. It must come from the same end of the same channel.
-impl Payload for Loan {
+impl Payload for Loan<'_> {
     fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
         if !self.is_of(out.outbox) {
             return Err(CallError::Invalid("a loan of another channel".into()));
@@ -184,7 +184,7 @@ impl Payload for Loan {
             return out.put(&self);
         }
         out.len = self.len();
-        out.spill = Some(self);
+        out.spill = Some(self.handed_to(out.outbox));
         Ok(())
     }
 }

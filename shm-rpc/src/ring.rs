@@ -12,13 +12,19 @@
 //! wrap at 2^32; a slot's old sequence never equals the new one because n is far less.
 //!
 //! A full fence must follow the publication: what the sender looks at next (is the reader parked, has it closed?) cannot be older
-//! than it. Fence and look belong to the caller of [`Sender::publish`], so that several publications can share them.
+//! than it. Both belong to the caller of [`Sender::publish`], so that several publications can share them.
 
 use crate::Violation;
 use crate::layout::slot_offset;
 use crate::memory::{OwnMemory, PeerMemory};
 use crate::message::Slot;
-use crate::sync::atomic::Ordering::Acquire;
+use crate::sync::atomic::Ordering::{Acquire, SeqCst};
+use crate::sync::atomic::fence;
+
+/// How many slots ahead the reader asks for a line. Where messages come in a row, lines that are on their way overlap, where waiting
+/// for one after the other would cost the distance to the other core each time (far apart: 27 ns a message instead of 65). A line
+/// that is not written yet is in the reader's cache already, from a lap before. The same for the writer's lines gains nothing.
+const AHEAD: u32 = 4;
 
 /// The writing end of the ring in the own segment.
 #[derive(Debug)]
@@ -89,6 +95,12 @@ impl Sender {
     pub(crate) const fn offset_of(&self, position: u32) -> usize {
         slot_offset(position & (self.slots - 1))
     }
+}
+
+/// What a sender does between its publications and its looks at the reader (does it sleep, has it closed?).
+#[inline(always)]
+pub(crate) fn fence_before_looks() {
+    fence(SeqCst);
 }
 
 /// The reading end of the ring in the peer's segment.
@@ -169,6 +181,7 @@ impl Receiver {
         }
         // The first word is the one that was judged, not what a liar has made of it since.
         peer.load_slot(base, word, &mut slot.0);
+        peer.prefetch(slot_offset(self.position.wrapping_add(AHEAD) & (self.slots - 1)));
         self.position = self.position.wrapping_add(1);
         Ok(Peek::There)
     }

@@ -141,6 +141,7 @@ pub(crate) struct Spin<'a> {
     plan: Plan,
     polls: u32,
     until: Option<u64>,
+    looked: Option<u64>,
     deadline: u64,
 }
 
@@ -165,7 +166,14 @@ impl<'a> Spin<'a> {
             Patience::Adaptive if here != 0 && control::load_cpu(peer) == here => Plan::Yield { left: YIELDS },
             Patience::Adaptive => Plan::Poll { budget: learned.budget() },
         };
-        Self { learned, plan, polls: 0, until: None, deadline: deadline.map_or(u64::MAX, Deadline::as_nanos) }
+        Self {
+            learned,
+            plan,
+            polls: 0,
+            until: None,
+            looked: None,
+            deadline: deadline.map_or(u64::MAX, Deadline::as_nanos),
+        }
     }
 
     /// What was waited for is there.
@@ -174,6 +182,12 @@ impl<'a> Spin<'a> {
         if let Plan::Poll { .. } = self.plan {
             self.learned.covered();
         }
+    }
+
+    /// The time at the last look at the clock, if there was one: at most [`POLLS`] polls ago.
+    #[inline]
+    pub(crate) const fn last_look(&self) -> Option<u64> {
+        self.looked
     }
 
     /// Waits a moment.
@@ -193,6 +207,7 @@ impl<'a> Spin<'a> {
     #[cold]
     fn look_at_clock(&mut self, budget: u64) -> Turn {
         let now = clock::now();
+        self.looked = Some(now);
         let until = *self.until.get_or_insert(now.saturating_add(budget).min(self.deadline));
         if now < until {
             return Turn::Again;

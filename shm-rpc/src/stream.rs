@@ -59,7 +59,7 @@ pub struct Stream<T> {
     /// Messages of a full batch.
     batch: usize,
     /// Where the next message goes; never full.
-    loan: Option<Loan>,
+    loan: Option<Loan<'static>>,
     /// Messages in `loan`.
     filled: usize,
     /// Batches under way, and how many messages each has.
@@ -172,7 +172,7 @@ impl<T: IntoBytes + Immutable> Stream<T> {
         Ok(())
     }
 
-    fn make_room(&mut self) -> Result<Loan, CallError> {
+    fn make_room(&mut self) -> Result<Loan<'static>, CallError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }

@@ -111,9 +111,7 @@ impl<'a> View<'a> {
         let mut whole = 0;
         if let Content::Peer { memory, at, len } = self.0 {
             whole = len / 64 * 64;
-            for offset in (0..whole).step_by(64) {
-                state = step(state, memory.block(at + offset));
-            }
+            state = memory.fold_blocks(at, len / 64, state, &mut step);
         }
         let mut rest = [0; 64];
         if self.copy_to(whole, &mut rest) == 0 {

@@ -67,7 +67,7 @@ pub struct Row {
 }
 
 pub fn run(case: &Case, seconds: f64) {
-    let bench = Bench::start(case.how);
+    let bench = Bench::with_slots(case.how, case.work.slots());
     let runtime =
         (case.how == How::Tasks).then(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
     let row = Row { name: case.name, at_most: case.at_most, near_below: case.near_below() };

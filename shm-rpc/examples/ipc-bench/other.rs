@@ -21,8 +21,11 @@ const VARIABLE: &str = "IPC_BENCH_OTHER";
 /// Methods from here on are limits to be answered.
 pub const LIMITS: u32 = 1000;
 
-fn geometry() -> Geometry {
-    Geometry::new(128, 4 << 20).unwrap()
+/// The slots of a channel with many calls under way.
+const MANY: u32 = 128;
+
+fn geometry(slots: u32) -> Geometry {
+    Geometry::new(slots, 4 << 20).unwrap()
 }
 
 fn pin(cpu: usize) {
@@ -53,8 +56,14 @@ impl Drop for Bench {
 impl Bench {
     /// Starts the other process.
     pub fn start(how: How) -> Self {
+        Self::with_slots(how, MANY)
+    }
+
+    /// The same with so many slots each way.
+    pub fn with_slots(how: How, slots: u32) -> Self {
         pin(0);
-        let (ours, theirs) = (segment::create(geometry()).unwrap(), segment::create(geometry()).unwrap());
+        let geometry = geometry(slots);
+        let (ours, theirs) = (segment::create(geometry).unwrap(), segment::create(geometry).unwrap());
         let (our_bell, their_bell) = segment::wake_pair().unwrap();
         let limit_page = memfd_create(c"limit", MFdFlags::MFD_CLOEXEC).unwrap();
         ftruncate(&limit_page, page::BYTES as i64).unwrap();
@@ -66,18 +75,18 @@ impl Bench {
         }
         let numbers = fds.map(|it| it.as_raw_fd().to_string()).join(",");
         let mut child = Command::new("/proc/self/exe")
-            .env(VARIABLE, format!("{}:{numbers}", how.number()))
+            .env(VARIABLE, format!("{}:{slots}:{numbers}", how.number()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let own = OwnSegment::map(&ours, geometry()).unwrap();
+        let own = OwnSegment::map(&ours, geometry).unwrap();
         let mut ready = [0];
         child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
         segment::seal(&ours).unwrap();
         segment::seal(&theirs).unwrap();
         child.stdin.as_mut().unwrap().write_all(&ready).unwrap();
-        let peer = PeerSegment::map(&theirs, geometry()).unwrap();
+        let peer = PeerSegment::map(&theirs, geometry).unwrap();
         let client = Client::with_patience(End::new(own, peer, our_bell), patience(how));
         Self { client, page: Page::map(limit_page), socket, child }
     }
@@ -98,18 +107,20 @@ impl Bench {
 /// What the other process does.
 pub fn run_if_asked() -> bool {
     let Ok(text) = std::env::var(VARIABLE) else { return false };
-    let (how, fds) = text.split_once(':').unwrap();
+    let (how, rest) = text.split_once(':').unwrap();
+    let (slots, fds) = rest.split_once(':').unwrap();
+    let geometry = geometry(slots.parse().unwrap());
     let how = How::ALL[how.parse::<usize>().unwrap()];
     let fds: Vec<i32> = fds.split(',').map(|it| it.parse().unwrap()).collect();
     pin(how.callee_cpu());
     let open = |fd: i32| File::options().read(true).write(true).open(format!("/proc/self/fd/{fd}")).unwrap();
-    let own = OwnSegment::map(open(fds[0]), geometry()).unwrap();
+    let own = OwnSegment::map(open(fds[0]), geometry).unwrap();
     let page = Page::map(open(fds[3]));
     let mut byte = *b"m";
     std::io::stdout().write_all(&byte).unwrap();
     std::io::stdout().flush().unwrap();
     std::io::stdin().read_exact(&mut byte).unwrap();
-    let peer = PeerSegment::map(File::open(format!("/proc/self/fd/{}", fds[1])).unwrap(), geometry()).unwrap();
+    let peer = PeerSegment::map(File::open(format!("/proc/self/fd/{}", fds[1])).unwrap(), geometry).unwrap();
     let end = End::new(own, peer, page::inherited(fds[2]));
     let socket = page::inherited(fds[4]);
     let mut server = Server::with_patience(end, patience(how));

@@ -159,7 +159,7 @@ impl Client {
     ///
     /// # Errors
     /// `TooLarge` if the arena could never hold it, `Overloaded` if it does not now.
-    pub fn loan(&self, len: usize) -> Result<Loan, CallError> {
+    pub fn loan(&self, len: usize) -> Result<Loan<'static>, CallError> {
         Loan::new(&self.shared.port.outbox, len)
     }
 

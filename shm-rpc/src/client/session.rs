@@ -51,7 +51,7 @@ impl Client {
     }
 }
 
-impl Session<'_> {
+impl<'c> Session<'c> {
     /// Calls `method` and waits for the answer, as [`Client::call`] does. Calls that were started before stay under way. The answer
     /// can be read until the session is used again; a payload in it is the callee's again then.
     ///
@@ -126,8 +126,9 @@ impl Session<'_> {
     ///
     /// # Errors
     /// As [`Client::loan`].
-    pub fn loan(&self, len: usize) -> Result<Loan, CallError> {
-        Loan::new(&self.hand.shared.port.outbox, len)
+    #[inline]
+    pub fn loan(&self, len: usize) -> Result<Loan<'c>, CallError> {
+        Loan::borrowed(&self.hand.shared.port.outbox, len)
     }
 }
 

@@ -143,7 +143,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// `TooLarge` if the arena could never hold it, `Overloaded` if it does not now.
-    pub fn loan(&self, len: usize) -> Result<Loan, CallError> {
+    pub fn loan(&self, len: usize) -> Result<Loan<'static>, CallError> {
         self.shared().reclaim();
         Loan::new(&self.shared().port.outbox, len)
     }

@@ -9,7 +9,7 @@ use crate::port::Port;
 use crate::ring::{Peek, Receiver};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::lock;
-use crate::{CallError, Violation};
+use crate::{CallError, Violation, clock};
 
 /// The reading end of the caller's ring, and how far its closing has come.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Intake {
     phase: Phase,
     /// How many calls an honest caller has under way at most.
     credits: u32,
+    /// The time of a moment ago, if somebody has looked. It is good for one message.
+    now: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,14 @@ impl Intake {
             context: None,
             phase: Phase::Open,
             credits: caller.min(callee - 1),
+            now: None,
         }
+    }
+
+    /// Somebody has looked at the clock, just before the next message came.
+    #[inline(always)]
+    pub(super) fn note_time(&mut self, now: u64) {
+        self.now = Some(now);
     }
 
     /// Whether the caller has said that it is done.
@@ -133,7 +142,10 @@ impl Intake {
         if taken.saturating_sub(shared.answered.load(Acquire)) > u64::from(self.credits) {
             return Err(Violation::TooMany { limit: self.credits });
         }
-        if self.slot.deadline().is_some_and(crate::Deadline::has_surely_passed) {
+        let now = self.now.take();
+        if let Some(deadline) = self.slot.deadline()
+            && deadline.has_passed_since(now.unwrap_or_else(clock::coarse))
+        {
             self.context = None;
             shared.fail_here(home, self, &CallError::Deadline { started: false });
             return Ok(false);

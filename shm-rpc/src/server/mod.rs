@@ -18,8 +18,8 @@ use crate::layout::{AT_ABILITIES, EVERYONES_BARRIER};
 use crate::port::Port;
 use crate::release::Held;
 use crate::spin::{Learned, Patience};
-use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Arc, Mutex};
 use crate::{End, Violation, futex};
 use call::Interest;
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     /// The answers' ring, while it is not with the loop.
     answers: Mutex<Option<Answers>>,
     lending: Mutex<Lending>,
+    /// How many payloads are in the caller's hands: written under the lock of `lending`.
+    lent: AtomicUsize,
     /// Calls that can be cancelled while they run.
     interests: Mutex<HashMap<u32, Arc<Interest>>>,
     /// The caller makes the fences for both sides when it goes to sleep with several calls under way, and this side lets it.
@@ -112,6 +114,7 @@ impl Server {
             port,
             answers: Mutex::new(None),
             lending: Mutex::new(Lending::new()),
+            lent: AtomicUsize::new(0),
             interests: Mutex::new(HashMap::new()),
             caller_makes_fences: abilities & EVERYONES_BARRIER != 0 && futex::has_everyones_barrier(),
             taken: AtomicU64::new(0),

@@ -14,9 +14,9 @@ use crate::control::{self, RELEASE_PLACES, Wake, Woken};
 use crate::message::{BODY, Kind, Slot};
 use crate::payload::Writer;
 use crate::port::Port;
-use crate::ring::Sender;
+use crate::ring::{Sender, fence_before_looks};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::{self, AtomicU64, compiler_fence};
+use crate::sync::atomic::{AtomicU64, compiler_fence};
 use crate::sync::lock;
 use crate::wire_error::{self, Detail};
 use crate::{CallError, Payload};
@@ -40,7 +40,7 @@ impl Answers {
         self.sender.note_taken(self.sender.position());
         let position = self.sender.publish(&port.outbox.memory, slot);
         match fence {
-            Fence::Ours => atomic::fence(SeqCst),
+            Fence::Ours => fence_before_looks(),
             Fence::Callers => compiler_fence(SeqCst),
         }
         (position, self.woken.look(&port.peer.memory, &self.sender))
@@ -257,6 +257,7 @@ impl Shared {
         slot.set_release_place(place);
         let (position, wake) = publish(slot);
         lending.lent.push(Lent { place, position, block });
+        self.lent.store(lending.lent.len(), Relaxed);
         wake
     }
 
@@ -277,9 +278,16 @@ impl Shared {
     /// Takes back what the caller no longer reads.
     #[inline(always)]
     pub(super) fn reclaim(&self) {
-        if self.port.outbox.is_lent() {
-            lock(&self.lending).reclaim(&self.port);
+        if self.lent.load(Relaxed) > 0 {
+            self.reclaim_some();
         }
+    }
+
+    #[cold]
+    fn reclaim_some(&self) {
+        let mut lending = lock(&self.lending);
+        lending.reclaim(&self.port);
+        self.lent.store(lending.lent.len(), Relaxed);
     }
 
     /// Calls taken and not answered.

@@ -4,12 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::intake::Next;
 use super::{Call, Ended, Served, Server};
-use crate::Violation;
 use crate::control::FUTEX;
 use crate::spin::{Spin, Turn};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::{Violation, clock};
 
 /// What the ring has after everything that was there has been served.
+#[cfg(any(test, fuzzing))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     /// Nothing now.
@@ -26,32 +27,35 @@ impl Server {
     /// What the caller wrote that no honest one writes.
     pub fn serve(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Served, Violation> {
         loop {
-            match self.take_now(&mut handler)? {
-                Left::Over => return Ok(self.drained()),
-                Left::Empty if self.shared.stop.is_gone() => return Ok(self.ended(Ended::CallerGone)),
-                Left::Empty => self.wait()?,
+            // One guard around many calls: around each, it would keep the handler from being one piece with the loop. The panic hook
+            // has reported a panic, and the call has answered as it was dropped.
+            match catch_unwind(AssertUnwindSafe(|| self.serve_until_unwound(&mut handler))) {
+                Ok(served) => return served,
+                Err(_) => self.intake.forget_context(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn serve_until_unwound(&mut self, handler: &mut impl FnMut(Call<'_>)) -> Result<Served, Violation> {
+        loop {
+            match self.take_next(handler)? {
+                Next::Call => {}
+                Next::Over => return Ok(self.drained()),
+                Next::Empty if self.shared.stop.is_gone() => return Ok(self.ended(Ended::CallerGone)),
+                Next::Empty => self.wait()?,
             }
         }
     }
 
     /// Serves what is there now, without waiting.
-    #[inline]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn take_now(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Left, Violation> {
         loop {
-            // One guard around many calls: it keeps the handler from being one piece with the loop. The panic hook has reported
-            // a panic, and the call has answered as it was dropped.
-            let caught = catch_unwind(AssertUnwindSafe(|| {
-                loop {
-                    match self.take_next(&mut handler)? {
-                        Next::Call => {}
-                        Next::Over => return Ok(Left::Over),
-                        Next::Empty => return Ok(Left::Empty),
-                    }
-                }
-            }));
-            match caught {
-                Ok(left) => return left,
-                Err(_) => self.intake.forget_context(),
+            match self.take_one(&mut handler)? {
+                Next::Call => {}
+                Next::Over => return Ok(Left::Over),
+                Next::Empty => return Ok(Left::Empty),
             }
         }
     }
@@ -78,13 +82,17 @@ impl Server {
     }
 
     /// Waits for a request, or for a wish to end.
+    #[inline(always)]
     fn wait(&mut self) -> Result<(), Violation> {
         let port = &self.shared.port;
         let (offset, empty) = self.intake.next_slot();
+        // Now, while there is time: what comes next is waited for.
+        let before = clock::coarse();
         let mut spin = Spin::new(&self.learned, &port.outbox.memory, &port.peer.memory, None);
         loop {
             if port.peer.memory.load(offset, Acquire) as u32 != empty || self.shared.stop.is_wanted() {
                 spin.found();
+                self.intake.note_time(spin.last_look().unwrap_or(before));
                 return Ok(());
             }
             match spin.turn() {
@@ -92,6 +100,11 @@ impl Server {
                 Turn::Sleep => break,
             }
         }
+        self.sleep(offset, empty)
+    }
+
+    #[cold]
+    fn sleep(&mut self, offset: usize, empty: u32) -> Result<(), Violation> {
         if self.intake.arm(&self.shared, FUTEX)? {
             self.shared.stop.falls_asleep(offset);
             if !self.shared.stop.is_wanted() {

@@ -7,8 +7,7 @@ use crate::arena::Block;
 use crate::control::{self, Wake};
 use crate::message::{Kind, Slot};
 use crate::port::Port;
-use crate::sync::atomic::Ordering::SeqCst;
-use crate::sync::atomic::fence;
+use crate::ring::fence_before_looks;
 use crate::{CallError, CallOptions, RETRY_AFTER};
 
 impl Calls {
@@ -53,8 +52,7 @@ impl Calls {
         if !std::mem::take(&mut self.unlooked) {
             return Wake::NOBODY;
         }
-        // Between the publications and the looks.
-        fence(SeqCst);
+        fence_before_looks();
         let wake = self.woken.look(&port.peer.memory, &self.sender);
         if control::is_closed(&port.peer.memory) && self.shut.is_none() {
             // Whether what was just sent lies before the close is told by the `Closed` that comes.
