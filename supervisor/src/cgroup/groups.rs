@@ -10,8 +10,8 @@ use nix::unistd::{AccessFlags, access};
 use sha2::{Digest, Sha256};
 
 use super::group::Folder;
-use super::layout::{Hierarchy, OWN_LEAF};
-use super::{CgroupError, Controller, Group, Layout, Limits, RemoveError};
+use super::layout::Hierarchy;
+use super::{CgroupError, Controller, Group, Layout, Limits, RemoveError, own_leaf};
 
 /// How long a sweep waits for the processes of one group to end after they were killed.
 const SWEEP_WITHIN: Duration = Duration::from_secs(5);
@@ -199,7 +199,7 @@ impl Groups {
         swept
     }
 
-    /// Removes the parent groups, which must be empty: the supervisor stops in order.
+    /// Removes the parent groups, which must be empty, and the leaf that this process was moved into: the supervisor stops in order.
     ///
     /// # Errors
     /// [`CgroupError`] when a leaf is left.
@@ -210,7 +210,7 @@ impl Groups {
                 Ok(()) | Err(_) => {}
             }
         }
-        Ok(())
+        self.v2.as_ref().map_or(Ok(()), |it| own_leaf::leave(&it.hierarchy.own))
     }
 
     #[cfg(test)]
@@ -251,14 +251,14 @@ fn checked(name: &str) -> Result<&str, CgroupError> {
     Err(CgroupError::Odd { path: name.into(), found: "not a group's name: a-z, 0-9, '-' and '.'".into() })
 }
 
-fn make_folder(path: &Path) -> Result<(), CgroupError> {
+pub(super) fn make_folder(path: &Path) -> Result<(), CgroupError> {
     match fs::create_dir(path) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(CgroupError::file("make", path)(e)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-fn subfolders(path: &Path) -> Vec<PathBuf> {
+pub(super) fn subfolders(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path()).collect()
 }
@@ -296,32 +296,10 @@ fn delegate(hierarchy: &Hierarchy, parent: &Path, purpose: Purpose) -> Result<()
     }
     match enable(&hierarchy.own) {
         Err(CgroupError::File { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
-            make_room(&hierarchy.own)?;
+            own_leaf::enter(&hierarchy.own)?;
             enable(&hierarchy.own)?;
         }
         other => other?,
     }
     enable(parent)
-}
-
-/// Moves every process of the group into a leaf below it. On v2 only a group without processes of its own may control its children
-/// (the root excepted), and under systemd our own group is the unit's.
-fn make_room(own: &Path) -> Result<(), CgroupError> {
-    let leaf = own.join(OWN_LEAF);
-    make_folder(&leaf)?;
-    let (from, to) = (own.join("cgroup.procs"), leaf.join("cgroup.procs"));
-    // One that forks while it is moved may leave a child behind: it is there in the next listing.
-    for _ in 0..16 {
-        let members = fs::read_to_string(&from).map_err(CgroupError::file("read", &from))?;
-        if members.is_empty() {
-            return Ok(());
-        }
-        for pid in members.lines() {
-            match fs::write(&to, pid) {
-                Err(e) if e.raw_os_error() != Some(nix::libc::ESRCH) => return Err(CgroupError::file("write", &to)(e)),
-                Ok(()) | Err(_) => {}
-            }
-        }
-    }
-    Ok(())
 }

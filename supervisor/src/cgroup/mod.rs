@@ -13,6 +13,7 @@ mod groups;
 mod kill;
 mod layout;
 mod limits;
+mod own_leaf;
 #[cfg(test)]
 mod tests;
 
