@@ -135,6 +135,21 @@ fn waiting_ends_with_the_operation_and_not_before() {
 }
 
 #[test]
+fn a_shutdown_is_answered_when_it_has_been_carried_out() {
+    let fake = Fake::start();
+    let mut asking = connect(&fake);
+    asking.write_all(b"POST /v1/shutdown HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    fake.shut_down(|| {
+        asking.set_nonblocking(true).unwrap();
+        let early = asking.read(&mut [0; 1]).map_err(|it| it.kind());
+        assert_eq!(early, Err(std::io::ErrorKind::WouldBlock), "it answers before anything has ended");
+        asking.set_nonblocking(false).unwrap();
+    });
+    let answer = parse(&all(&mut asking));
+    assert_eq!((answer.status, answer.json()["workers"].as_u64()), (200, Some(2)));
+}
+
+#[test]
 fn what_the_engine_refuses_is_passed_on_as_it_is() {
     let fake = Fake::start();
     let swap = r#"{"kind": "swap", "tenant": "default", "module": "spell", "version": "1.0.0"}"#;
@@ -459,6 +474,7 @@ fn the_document_lists_every_route() {
             "POST /v1/call/{service}/{method}",
             "POST /v1/operations",
             "POST /v1/packages",
+            "POST /v1/shutdown",
         ]
     );
     assert_references(&document, &document);

@@ -1,4 +1,4 @@
-//! What a developer of Mortise runs: `cargo xtask demo | test | bench | packages`.
+//! What a developer of Mortise runs: `cargo xtask demo | test | vm | bench | dist | packages`.
 //!
 //! ```text
 //!   main ─┬─ demo ──── daemon (mortised and its modules) ─── tour (README's commands, run and compared)
@@ -10,6 +10,7 @@
 mod bench;
 
 mod demo;
+mod dist;
 mod figures;
 mod fuzz;
 mod plot;
@@ -34,8 +35,12 @@ enum Command {
     Demo(demo::Demo),
     /// Run the tests: all of them, the everyday ones, or one suite
     Test(suites::Test),
+    /// The whole-system tests and the Debian package in a virtual machine: the same as `test --only vm`
+    Vm(suites::Vm),
     /// Measure, beside the physical limit of the same run
     Bench(bench::Bench),
+    /// Build the Debian package
+    Dist(dist::Dist),
     /// Build everything and lay out one folder per module, ready for `mortise install`
     Packages(artifacts::Packages),
 }
@@ -44,7 +49,9 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(demo) => demo.run(),
         Command::Test(test) => test.run(),
+        Command::Vm(vm) => vm.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Dist(dist) => dist.run(),
         Command::Packages(packages) => packages.run(),
     };
     match result {

@@ -26,6 +26,19 @@ pub struct Test {
     filter: Option<String>,
 }
 
+/// Run the whole-system tests in a virtual machine with systemd and cgroup v2, then install, restart, reboot and purge the Debian package.
+#[derive(Args)]
+pub struct Vm {
+    /// Only tests whose names contain this; `package` is the package alone
+    filter: Option<String>,
+}
+
+impl Vm {
+    pub fn run(self) -> Result<(), Failure> {
+        Test { quick: false, only: Some(Suite::Vm), filter: self.filter }.run()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Suite {
     /// rustfmt
@@ -40,7 +53,7 @@ enum Suite {
     System,
     /// The demo and README.md's tour
     Demo,
-    /// The whole-system tests in a virtual machine with systemd and cgroup v2
+    /// The whole-system tests and the Debian package in a virtual machine with systemd and cgroup v2
     Vm,
     /// Fuzz targets, a short while each
     Fuzz,

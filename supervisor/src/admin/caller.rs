@@ -32,6 +32,8 @@ pub enum Access<'a> {
     Read(&'a TenantName),
     /// Change what concerns one tenant, or call its services.
     Change(&'a TenantName),
+    /// Stop the supervisor and all that it runs.
+    ShutDown,
 }
 
 impl fmt::Display for Access<'_> {
@@ -40,6 +42,7 @@ impl fmt::Display for Access<'_> {
             Self::ReadAll => f.write_str("read the state of all tenants"),
             Self::Read(tenant) => write!(f, "read the state of the tenant {tenant}"),
             Self::Change(tenant) => write!(f, "change the tenant {tenant}"),
+            Self::ShutDown => f.write_str("shut down the supervisor"),
         }
     }
 }
@@ -47,7 +50,7 @@ impl fmt::Display for Access<'_> {
 impl Role {
     fn permits(&self, access: Access<'_>) -> bool {
         match (self, access) {
-            (Self::Operator, Access::ReadAll | Access::Read(_) | Access::Change(_)) => true,
+            (Self::Operator, Access::ReadAll | Access::Read(_) | Access::Change(_) | Access::ShutDown) => true,
         }
     }
 }

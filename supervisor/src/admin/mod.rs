@@ -19,12 +19,14 @@ mod operations;
 mod packages;
 mod routes;
 mod serve;
+mod shutdown;
 mod streams;
 
 pub use caller::{Access, Caller, Role};
 pub use operations::Submit;
 pub use routes::openapi;
 pub use serve::serve;
+pub use shutdown::{Shutdown, Stopped};
 
 use std::sync::Arc;
 
@@ -45,6 +47,8 @@ pub struct AdminApi {
     pub doctor: Places,
     /// What [`host::probe`](crate::host::probe) found when the supervisor started.
     pub promises: Arc<crate::host::Report>,
+    /// How an orderly end is asked for.
+    pub shutdown: Shutdown,
 }
 
 /// What every handler sees.

@@ -78,6 +78,9 @@ pub struct Layout {
     pub(super) v2: Option<Hierarchy>,
 }
 
+/// The leaf into which `mortised hold` moves itself.
+pub(super) const HOLD_LEAF: &str = "mortise-hold";
+
 /// The leaf into which the supervisor moves itself where v2 does not let a group have both processes and controlled children.
 pub(super) const OWN_LEAF: &str = "mortise-supervisor";
 
@@ -107,6 +110,22 @@ impl Layout {
         }
         layout.v1.retain(|it| !it.controllers.is_empty());
         Ok(layout)
+    }
+
+    /// The same hierarchies with groups made below another group of the v2 tree than this process's own: `path` is as in
+    /// /proc/PID/cgroup and as systemd names it, like `/system.slice/mortise-workers.service`.
+    ///
+    /// # Errors
+    /// [`CgroupError`] when no v2 tree is mounted or there is no such group in it.
+    pub fn below(mut self, path: &str) -> Result<Self, CgroupError> {
+        let Some(v2) = &mut self.v2 else {
+            return Err(CgroupError::NoHierarchy(format!("no v2 tree is mounted, so there is no {path} in it")));
+        };
+        v2.own = v2.mount.join(path.trim_start_matches('/'));
+        let file = v2.own.join("cgroup.controllers");
+        let offered = fs::read_to_string(&file).map_err(CgroupError::file("read", &file))?;
+        v2.controllers = offered.split_whitespace().filter_map(Controller::from_v2).collect();
+        Ok(self)
     }
 
     /// Whether a v2 tree is mounted.

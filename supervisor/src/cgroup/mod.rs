@@ -23,3 +23,4 @@ pub use group::Group;
 pub use groups::{Groups, Swept};
 pub use layout::{Controller, Layout};
 pub use limits::Limits;
+pub use own_leaf::step_aside;

@@ -5,12 +5,28 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::CgroupError;
 use super::groups::{make_folder, subfolders};
-use super::layout::OWN_LEAF;
+use super::layout::{HOLD_LEAF, OWN_LEAF};
+use super::{CgroupError, Layout};
 
 /// One that forks while it is moved may leave a child behind: it is there in the next listing.
 const ROUNDS: usize = 16;
+
+/// Moves this process into a leaf below its v2 group, so that the group itself is free for those that somebody else makes below it. Without a
+/// v2 tree there is nothing to do.
+///
+/// # Errors
+/// [`CgroupError`] when the group is not delegated to this process.
+pub fn step_aside() -> Result<(), CgroupError> {
+    let Some(v2) = Layout::detect()?.v2 else { return Ok(()) };
+    if v2.own.ends_with(HOLD_LEAF) {
+        return Ok(());
+    }
+    let leaf = v2.own.join(HOLD_LEAF);
+    make_folder(&leaf)?;
+    let members = leaf.join("cgroup.procs");
+    fs::write(&members, "0").map_err(CgroupError::file("write", &members))
+}
 
 /// Moves every process of the group into the leaf.
 pub(super) fn enter(own: &Path) -> Result<(), CgroupError> {
@@ -61,7 +77,6 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use super::*;
-    use crate::cgroup::Layout;
 
     /// A group of the v2 tree with one process. Removed with it, also when a test panics.
     struct Scratch(std::path::PathBuf, Child);

@@ -190,8 +190,17 @@ pub enum Command {
         /// Its id; without it the latest operations are listed.
         id: Option<String>,
     },
+    /// Stop every module in order, then the supervisor: done when nothing runs any more. The next one starts all of it again.
+    Shutdown,
     /// Examine this host: what Mortise can keep here, what not, why, and what to do. Works without a supervisor.
     Doctor(Doctor),
+    /// Write the manual pages of `mortise` and `mortised` into a folder.
+    #[command(hide = true)]
+    Man {
+        /// Which folder; the pages go into man1 and man8 below it.
+        #[arg(value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
     /// Print the completion script for a shell.
     Completions {
         /// Which shell.

@@ -15,12 +15,14 @@ mod call;
 mod client;
 mod doctor;
 mod fault;
+mod man;
 mod operations;
 mod packages;
 mod progress;
 mod ps;
 mod screen;
 mod session;
+mod shutdown;
 mod status;
 mod streams;
 mod suggest;
@@ -123,7 +125,9 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
         Command::Events { follow, since } => streams::events(session, follow, since).await,
         Command::Call { target, arguments } => call::call(session, &target, &arguments).await,
         Command::Operation { id } => operations::ask(session, id.as_deref()).await,
+        Command::Shutdown => shutdown::shut_down(session).await,
         Command::Doctor(asked) => doctor::doctor(session, global, asked).await,
+        Command::Man { folder } => man::write(&folder),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "mortise", &mut script);
@@ -161,6 +165,8 @@ fn names(command: &Command) -> Vec<Name> {
         | Command::Top { .. }
         | Command::Events { .. }
         | Command::Operation { .. }
+        | Command::Shutdown
+        | Command::Man { .. }
         | Command::Doctor(_)
         | Command::Completions { .. } => vec![],
     }

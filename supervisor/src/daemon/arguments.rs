@@ -13,9 +13,21 @@ const FIRST_UID_LEAST: i64 = 1001;
 /// The highest: above it there must be room for a slot each.
 const FIRST_UID_MOST: i64 = 4_000_000_000;
 
+const AFTER_HELP: &str = "\
+Signals:
+  SIGTERM, SIGINT  stop every module in order and end; with --workers-unit, end and leave them running
+
+Exit codes:
+    0  ended as it was told to
+    1  not started: the log says why
+    2  the command line is wrong
+  100  with --workers-unit: ended by `mortise shutdown`, nothing runs any more
+
+`mortised hold` is for the unit of --workers-unit: it keeps that unit's group, and does nothing else.";
+
 /// The supervisor of Mortise: runs modules as isolated workers, joins them by shared memory, and swaps them while they serve.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "mortised", version, disable_help_subcommand = true)]
+#[command(name = "mortised", version, disable_help_subcommand = true, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Arguments {
     /// Folder of what outlives a restart of the host: desired state, packages, logs
     #[arg(long, value_name = "DIR", default_value = "/var/lib/mortise")]
@@ -38,24 +50,29 @@ pub struct Arguments {
     /// Promises that need not be kept on this host, by name and separated by commas; `mortise doctor` lists them
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub allow_degraded: Vec<Promise>,
+    /// The systemd unit in whose group workers live: delegated, and kept by `mortised hold`. SIGTERM then ends this program alone and leaves
+    /// them running for its successor; `mortise shutdown` ends them too. Without it they live in this program's own group and end with it
+    #[arg(long, value_name = "UNIT")]
+    pub workers_unit: Option<String>,
     /// The uid of the first worker; each of the others has one of those above it
     #[arg(long, value_name = "FIRST", default_value_t = 200_000,
         value_parser = value_parser!(u32).range(FIRST_UID_LEAST..=FIRST_UID_MOST))]
     pub tenant_uids: u32,
-    /// How this program's own log on stderr looks
-    #[arg(long, value_enum, default_value_t)]
-    pub log_format: LogFormat,
+    /// How this program's own log looks [default: journal if stderr goes there, as in a systemd unit, else text]
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
 }
 
-/// How the log on stderr looks. How much of it there is says `MORTISE_LOG` (`info` without it; `debug`, or
+/// How the log looks. How much of it there is says `MORTISE_LOG` (`info` without it; `debug`, or
 /// `mortise_supervisor::engine=trace`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
-    #[default]
+    /// Lines for people, on stderr.
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line, on stderr.
     Json,
+    /// The systemd journal, with fields: `journalctl MODULE=spell`. Modules' lines go there too, instead of into files.
+    Journal,
 }
 
 impl Arguments {

@@ -3,7 +3,8 @@
 //! ```text
 //!   arguments ─▶ ground (folders, locks, limits) ─▶ promises of the host ─▶ store, packages, groups
 //!        ─▶ listeners (bound, or taken back from a living base) ─▶ engine ─▶ admin API ─▶ base ─▶ READY
-//!        ─▶ SIGTERM ─▶ everything stopped and removed ─▶ 0
+//!        ─▶ SIGTERM or `mortise shutdown` ─▶ everything stopped and removed ─▶ 0
+//!        ─▶ SIGTERM where the workers have a unit of their own ─▶ left to the successor ─▶ 0
 //! ```
 //!
 //! Killed at any moment, it leaves its workers running, and a successor on the same folders takes them over.
@@ -17,6 +18,7 @@ mod listeners;
 mod log;
 mod notify;
 mod run;
+mod workers_unit;
 
 pub use arguments::{Arguments, LogFormat};
 pub use error::StartError;
@@ -29,19 +31,32 @@ use nix::sys::signal::SigSet;
 /// The word that makes this program the loader of a resource. Not for people.
 const LOADER: &str = "loader";
 
+/// The word that makes it the one process of the workers' unit.
+const HOLD: &str = "hold";
+
+/// The exit code after `mortise shutdown` where a service manager would start this program again after any other.
+const SHUT_DOWN: u8 = 100;
+
 /// What `mortised` does.
 #[must_use]
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|it| it == LOADER) {
-        return crate::resource::loader::main(words);
+    match words.next() {
+        Some(first) if first == LOADER => return crate::resource::loader::main(words),
+        Some(first) if first == HOLD => return workers_unit::hold(),
+        Some(_) | None => {}
     }
     let arguments = Arguments::parse();
     hear_signals();
-    log::start(arguments.log_format);
+    let format = log::format(arguments.log_format);
+    if let Err(error) = log::start(format) {
+        eprintln!("mortised does not start: {error}");
+        return ExitCode::FAILURE;
+    }
     log::abort_on_panic();
-    match run::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run::run(arguments, format) {
+        Ok(run::Ended::Stopped | run::Ended::Left) => ExitCode::SUCCESS,
+        Ok(run::Ended::ShutDown) => ExitCode::from(SHUT_DOWN),
         Err(error) => {
             tracing::error!("mortised does not start: {error}");
             ExitCode::FAILURE

@@ -15,8 +15,8 @@ pub(super) fn status(status: &str) {
 }
 
 /// On the way out.
-pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping all modules")]);
+pub(super) fn stopping(status: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use super::ground::{Ground, raise_descriptors};
 use super::listeners::{self, Listeners, bind_unix};
-use super::{Arguments, StartError, base, notify};
-use crate::admin::{self, AdminApi};
+use super::{Arguments, LogFormat, StartError, base, notify, workers_unit};
+use crate::admin::{self, AdminApi, Shutdown};
 use crate::api::HostStatus;
 use crate::cgroup::{Groups, Layout};
 use crate::doctor::Places;
@@ -32,15 +32,33 @@ const LOG_FILE_BYTES: u64 = 16 << 20;
 /// So many older ones are kept.
 const LOG_FILES_OLDER: u32 = 2;
 
+/// How a supervisor ended that was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// By a signal, and nothing runs any more.
+    Stopped,
+    /// By `mortise shutdown`, and nothing runs any more; the workers have a unit of their own.
+    ShutDown,
+    /// By a signal; the workers go on in their unit.
+    Left,
+}
+
+/// What it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Signal,
+    ShutDown,
+}
+
 /// Runs the supervisor until it is told to stop.
-pub(super) fn run(arguments: Arguments) -> Result<(), StartError> {
+pub(super) fn run(arguments: Arguments, format: LogFormat) -> Result<Ended, StartError> {
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(StartError::kernel("start the event loop"))?;
-    runtime.block_on(supervise(arguments))
+    runtime.block_on(supervise(arguments, format))
 }
 
 /// What was made sure of before anything is started.
@@ -58,14 +76,14 @@ struct Prepared {
     listeners: Listeners,
 }
 
-async fn supervise(arguments: Arguments) -> Result<(), StartError> {
+async fn supervise(arguments: Arguments, format: LogFormat) -> Result<Ended, StartError> {
     // From here on a SIGTERM is not the end, but the beginning of an orderly one.
     let mut signals = Signals::new()?;
     let prepared = prepare(arguments)?;
     let groups = Arc::clone(&prepared.groups);
-    let ended = serve(prepared, &mut signals).await;
+    let ended = serve(prepared, format, &mut signals).await;
     // What is left in them is told, not hidden: they stay.
-    if ended.is_ok()
+    if matches!(ended, Ok(Ended::Stopped | Ended::ShutDown))
         && let Err(error) = groups.close()
     {
         tracing::error!(%error, "the supervisor's groups cannot be removed");
@@ -76,7 +94,11 @@ async fn supervise(arguments: Arguments) -> Result<(), StartError> {
 fn prepare(arguments: Arguments) -> Result<Prepared, StartError> {
     let state = Ground::take(&arguments.state, 0o700, "--state")?;
     let run = Ground::take(&arguments.run, 0o755, "--run")?;
-    let groups = Arc::new(Groups::open(Layout::detect()?, state.path())?);
+    let layout = match &arguments.workers_unit {
+        None => Layout::detect()?,
+        Some(unit) => Layout::detect()?.below(&workers_unit::group(unit)?)?,
+    };
+    let groups = Arc::new(Groups::open(layout, state.path())?);
     let promises = host::probe(&groups);
     let enforcement = promises.decide(&arguments.allow_degraded.iter().copied().collect())?;
     let packages = Arc::new(PackageStore::open(&state.path().join("packages"))?);
@@ -96,7 +118,7 @@ fn bases(records: &Records) -> Vec<u32> {
     occupants.filter(is_base).filter_map(|it| Some(it.process?.0)).collect()
 }
 
-async fn serve(prepared: Prepared, signals: &mut Signals) -> Result<(), StartError> {
+async fn serve(prepared: Prepared, format: LogFormat, signals: &mut Signals) -> Result<Ended, StartError> {
     let Prepared { arguments, state, run, groups, promises, enforcement, packages, base, store, records, listeners } =
         prepared;
     let host = host_status(&listeners, &promises);
@@ -118,11 +140,14 @@ async fn serve(prepared: Prepared, signals: &mut Signals) -> Result<(), StartErr
     let admin_listener = tokio::net::UnixListener::from_std(bind_unix(&admin_socket, 0o660)?)
         .map_err(StartError::file("watch the socket", &admin_socket))?;
     let logs = Arc::new(LogStore::default());
-    let mirror = Mirror::Files(FileMirror {
-        folder: state.path().join("logs"),
-        file_bytes: LOG_FILE_BYTES,
-        older: LOG_FILES_OLDER,
-    });
+    let mirror = match format {
+        LogFormat::Journal => Mirror::Tracing,
+        LogFormat::Text | LogFormat::Json => Mirror::Files(FileMirror {
+            folder: state.path().join("logs"),
+            file_bytes: LOG_FILE_BYTES,
+            older: LOG_FILES_OLDER,
+        }),
+    };
     let sink = LogSink::new(Arc::clone(&logs), mirror).map_err(StartError::kernel("start the log"))?;
     let (engine, handle, controls) = Engine::new(Parts {
         config,
@@ -140,6 +165,7 @@ async fn serve(prepared: Prepared, signals: &mut Signals) -> Result<(), StartErr
     })?;
     let mut engine = tokio::spawn(engine.run());
     let (stop_admin, admin_stops) = oneshot::channel::<()>();
+    let shutdown = Shutdown::default();
     let api = AdminApi {
         handle: handle.clone(),
         packages,
@@ -150,21 +176,36 @@ async fn serve(prepared: Prepared, signals: &mut Signals) -> Result<(), StartErr
             listen: Vec::new(),
         },
         promises: Arc::new(promises),
+        shutdown: shutdown.clone(),
     };
     let admin = tokio::spawn(admin::serve(admin_listener, api, async {
         let _ = admin_stops.await;
     }));
     let watchdog = tokio::spawn(notify::watchdog(controls.clone()));
 
-    tokio::select! {
+    let told = tokio::select! {
         // Whichever comes first; a base that takes long does not keep anybody from stopping.
-        () = signals.stop() => {}
-        () = start_up(&handle, &controls, base, &listeners.fresh) => signals.stop().await,
-        _ = &mut engine => tracing::error!("the loop ended unasked"),
-    }
-    notify::stopping();
-    tracing::info!("stopping all modules");
-    controls.stop().await;
+        told = told(signals, &shutdown) => told,
+        () = start_up(&handle, &controls, base, &listeners.fresh) => told(signals, &shutdown).await,
+        _ = &mut engine => {
+            tracing::error!("the loop ended unasked");
+            Told::Signal
+        }
+    };
+    let ending = match (told, &arguments.workers_unit) {
+        (Told::Signal, Some(unit)) => {
+            notify::stopping("leaving the modules to the next supervisor");
+            tracing::info!(unit, "the modules go on without this supervisor");
+            controls.leave().await;
+            Ended::Left
+        }
+        (told, unit) => {
+            notify::stopping("stopping all modules");
+            tracing::info!("stopping all modules");
+            controls.stop().await;
+            if told == Told::ShutDown && unit.is_some() { Ended::ShutDown } else { Ended::Stopped }
+        }
+    };
     let ended = async {
         if !engine.is_finished() {
             let _ = engine.await;
@@ -178,13 +219,24 @@ async fn serve(prepared: Prepared, signals: &mut Signals) -> Result<(), StartErr
         }
     }
     watchdog.abort();
+    shutdown.end();
     let _ = stop_admin.send(());
     let _ = admin.await;
-    for socket in [&admin_socket, &listeners.invoke] {
-        let _ = std::fs::remove_file(socket);
+    let _ = std::fs::remove_file(&admin_socket);
+    if ending != Ended::Left {
+        // The base listens on it as long as it lives.
+        let _ = std::fs::remove_file(&listeners.invoke);
     }
     tracing::info!("stopped");
-    Ok(())
+    Ok(ending)
+}
+
+/// Returns when somebody has told it to end.
+async fn told(signals: &mut Signals, shutdown: &Shutdown) -> Told {
+    tokio::select! {
+        () = signals.stop() => Told::Signal,
+        () = shutdown.asked() => Told::ShutDown,
+    }
 }
 
 /// Waits until all of an earlier life is found or known to be gone, brings up the base, and says that the supervisor is ready.

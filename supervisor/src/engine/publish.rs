@@ -50,7 +50,9 @@ impl Publisher {
         tracing::info!(
             target: "mortise::event",
             kind = ?event.kind,
+            tenant = event.tenant.as_ref().map(tracing::field::display),
             module = event.module.as_ref().map(tracing::field::display),
+            version = event.version,
             worker = event.worker,
             operation = event.operation,
             "{}",

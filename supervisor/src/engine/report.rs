@@ -15,6 +15,8 @@ pub(super) enum Report {
     Begun(Box<Begun>),
     /// A resource is in its memory.
     Loaded { resource: ResourceId, loaded: Box<Loaded> },
+    /// End, and leave everything as it is: a successor takes it over.
+    Leave,
     /// Is the loop alive?
     Heartbeat(oneshot::Sender<()>),
 }
@@ -31,6 +33,12 @@ impl Controls {
     pub async fn stop(&self) {
         // A loop that has ended has stopped.
         let _ = self.reports.send(Report::Event(Event::StopAll)).await;
+    }
+
+    /// Ends the loop and touches nothing of what runs. What is on its way to the disk gets there.
+    pub async fn leave(&self) {
+        // A loop that has ended has left.
+        let _ = self.reports.send(Report::Leave).await;
     }
 
     /// Returns once the loop has taken a turn. Never returns when it hangs.

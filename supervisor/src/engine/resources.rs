@@ -109,6 +109,12 @@ impl Resources {
         }
     }
 
+    /// Lets go of all of them and leaves their groups: they are charged for what workers have mapped.
+    pub fn leave(&mut self) {
+        self.memory.clear();
+        self.charges.locked().clear();
+    }
+
     /// Removes the groups of all resources that are left. Blocks.
     pub fn clear(self) {
         for group in self.charges.locked().drain().map(|(_, group)| group) {

@@ -20,7 +20,7 @@ enum Incoming {
 }
 
 impl Engine {
-    /// Runs until everything is stopped (see [`super::Controls::stop`]), then closes the store and removes what the loop itself holds.
+    /// Runs until everything is stopped (see [`super::Controls::stop`]) or left (see [`super::Controls::leave`]), then closes the store and removes what the loop itself holds.
     pub async fn run(mut self) {
         let first = std::mem::take(&mut self.first);
         self.perform_all(first);
@@ -128,6 +128,10 @@ impl Engine {
             Report::Loaded { resource, loaded } => {
                 let event = self.resources.keep(resource, *loaded);
                 self.decide(event);
+            }
+            Report::Leave => {
+                self.resources.leave();
+                self.stopped = true;
             }
             Report::Heartbeat(beat) => {
                 let _ = beat.send(());

@@ -67,6 +67,7 @@ fn trace(line: &LogLine) {
                 version = line.version,
                 worker = line.worker,
                 stream = ?line.stream,
+                trace = line.fields.get("trace"),
                 fields = ?line.fields,
                 dropped_before = line.dropped_before,
                 "{}",

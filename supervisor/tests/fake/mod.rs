@@ -34,6 +34,7 @@ pub struct Fake {
     pub handle: EngineHandle,
     published: Arc<Published>,
     pub packages: Arc<PackageStore>,
+    shutdown: admin::Shutdown,
     stop: Option<oneshot::Sender<()>>,
     served: Option<tokio::task::JoinHandle<()>>,
     runtime: Runtime,
@@ -76,7 +77,9 @@ impl Fake {
         let socket = folder.path().join("admin.sock");
         let packages = Arc::new(PackageStore::open(&folder.path().join("packages")).unwrap());
         runtime.spawn(engine(received, Arc::clone(&published), Arc::clone(&packages)));
-        let mut fake = Self { socket, handle, published, packages, stop: None, served: None, runtime, folder };
+        let shutdown = admin::Shutdown::default();
+        let mut fake =
+            Self { socket, handle, published, packages, shutdown, stop: None, served: None, runtime, folder };
         fake.serve();
         fake.event("the supervisor has started", None);
         fake.event("spell is ready", Some("spell"));
@@ -95,6 +98,7 @@ impl Fake {
             packages: Arc::clone(&self.packages),
             doctor: Places { state: self.folder.path().join("state"), run: "/run/mortise".into(), ..Places::default() },
             promises: Arc::new(host::Report { findings: vec![] }),
+            shutdown: self.shutdown.clone(),
         };
         let until = async {
             let _ = stopped.await;
@@ -112,6 +116,13 @@ impl Fake {
             self.runtime.block_on(served).unwrap();
         }
         std::fs::remove_file(&self.socket).unwrap();
+    }
+
+    /// Waits until an orderly end is asked for, and says that it has come, after `meanwhile`.
+    pub fn shut_down(&self, meanwhile: impl FnOnce()) {
+        self.runtime.block_on(self.shutdown.asked());
+        meanwhile();
+        self.shutdown.end();
     }
 
     /// A supervisor that dies in the middle of an answer: the next connection gets this and breaks.

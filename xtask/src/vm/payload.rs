@@ -9,35 +9,59 @@ use xtask::artifacts::{Artifacts, Profile};
 use xtask::command::{cargo, output, run};
 
 use super::image::disk;
+use crate::dist;
 
-/// What runs the tests.
-const SCRIPT: &str = include_str!("suite.sh");
+/// What runs, and what that sources.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("run.sh", include_str!("run.sh")),
+    ("suite.sh", include_str!("suite.sh")),
+    ("package.sh", include_str!("package.sh")),
+];
 
-/// A disk with everything that the whole-system tests need. The programs are optimised: unoptimised
-/// ones are five times as slow where the processor is emulated. The tests themselves are those that run on this host.
+/// A disk with everything that the whole-system tests need, and with the Debian package. The programs are optimised: unoptimised ones are
+/// five times as slow where the processor is emulated, and each `mortise install` of one that has all its symbols packs, hashes and unpacks
+/// twenty megabytes. The tests themselves are those that run on this host.
 pub(super) fn tests(scratch: &Path, filter: &str) -> Result<PathBuf, Failure> {
     let artifacts = Artifacts::build(Profile::Release)?;
     let mut build = cargo();
     build.args(["test", "-p", "mortise-tests", "--no-run", "--message-format=json"]);
     let messages = output(&mut build)?;
     let content = scratch.join("payload");
-    fs::create_dir_all(content.join("tests"))?;
-    fs::create_dir_all(content.join("programs"))?;
+    let (tests, programs) = (content.join("tests"), content.join("programs"));
+    fs::create_dir_all(&tests)?;
+    fs::create_dir_all(&programs)?;
     for message in messages.lines().filter_map(|it| serde_json::from_str::<serde_json::Value>(it).ok()) {
         let is_test = message["target"]["kind"][0] == "test" && message["profile"]["test"] == true;
         if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
             let name = message["target"]["name"].as_str().unwrap_or("test");
-            fs::copy(program, content.join("tests").join(name))?;
+            fs::copy(program, tests.join(name))?;
         }
     }
     for name in ["mortise", "mortised", "mortise-init", "mortise-base"] {
-        fs::copy(artifacts.programs.join(name), content.join("programs").join(name))?;
+        fs::copy(artifacts.programs.join(name), programs.join(name))?;
     }
-    run(Command::new("cp").arg("-r").arg(&artifacts.packages).arg(content.join("programs/packages")))?;
-    fs::write(content.join("run.sh"), SCRIPT.replace("FILTER", filter))?;
+    run(Command::new("cp").arg("-r").arg(&artifacts.packages).arg(programs.join("packages")))?;
+    strip(&programs)?;
+    fs::copy(dist::package(&artifacts)?, content.join("mortise.deb"))?;
+    for (name, script) in SCRIPTS {
+        fs::write(content.join(name), script.replace("FILTER", filter))?;
+    }
     let size = output(Command::new("du").arg("-sm").arg(&content))?;
     let megabytes: u64 = size.split_whitespace().next().and_then(|it| it.parse().ok()).unwrap_or(1024);
     let file = scratch.join("payload.img");
     disk(&content, &file, megabytes + megabytes / 4 + 64)?;
     Ok(file)
+}
+
+/// Takes the symbols out of every program below the folder.
+fn strip(folder: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            strip(&path)?;
+        } else if fs::read(&path)?.starts_with(b"\x7fELF") {
+            run(Command::new("strip").arg(&path))?;
+        }
+    }
+    Ok(())
 }

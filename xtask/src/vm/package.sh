@@ -1,0 +1,121 @@
+# The Debian package under a real systemd, over a reboot. Sourced after suite.sh's tests in the first boot, and alone in the second.
+# Each step is a function; it fails with its first command that fails. They build on each other, in this order.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+packages=/payload/programs/packages
+ingress=http://127.0.0.1:8080
+passed=0 failed=0
+
+step() {
+  local log=/run/step.log
+  # Not as a condition: there, set -e has no effect.
+  (set -eEo pipefail; trap 'echo "failed: $BASH_COMMAND" >&2' ERR; "$1") > $log 2>&1
+  if [ $? = 0 ]; then
+    echo "test package::$1 ... ok"; passed=$((passed + 1))
+  else
+    echo "test package::$1 ... FAILED"; failed=$((failed + 1))
+    tail -30 $log | sed 's/^/    /'
+    journalctl -b -u mortised -u mortise-workers -u mortise-drain -n 15 --no-pager -o cat | sed 's/^/    journal: /'
+  fi
+}
+
+# Until a condition holds, for what is on its way.
+eventually() { for _ in $(seq 300); do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; done; echo "never: $*"; return 1; }
+is() { [ "$(systemctl show --value -p "$2" "$1")" = "$3" ]; }
+pids() { mortise --json ps | python3 -c 'import json,sys; print(sorted((r["module"], r["pid"]) for r in json.load(sys.stdin) if r.get("pid")))'; }
+report() { mortise --json call load.report | python3 -c "import json,sys; print(json.load(sys.stdin)['$1'])"; }
+running() { ps -eo uid=,pid=,comm= | awk '($1 >= 200000 && $1 < 300000) || $3 ~ /^mortise/'; }
+nothing_runs() { local all=$(running); echo "$all"; [ -z "$all" ]; }
+guests() { curl -sS --fail --max-time 30 $ingress/guestbook | grep '<h1>Guest book</h1>'; }
+checked() { curl -sS --fail --max-time 30 --data-binary 'Teh server' $ingress/site/check | grep -x 'Teh: the, eth, tech, teth, tea'; }
+
+installs() {
+  dpkg -i /payload/mortise.deb
+  systemctl is-enabled mortise.target
+  nothing_runs
+  systemd-analyze verify --man=no mortise.target mortised.service mortise-workers.service mortise-drain.service
+}
+starts() {
+  systemctl start mortise.target
+  is mortised ActiveState active
+  is mortise-workers ActiveState active
+  mortise ps | grep base
+}
+runs_the_tour() {
+  for it in dictionary spell markdown-1 site legacy; do mortise install $packages/$it; done
+  for it in dictionary spell markdown site legacy; do mortise start $it; done
+  for it in spell markdown site legacy; do mortise publish $it; done
+  checked
+  guests
+  mortise call spell.suggest '{"word": "wroker", "most": 1}' | grep worker
+}
+workers_are_in_their_own_unit() {
+  local pid=$(mortise --json ps | python3 -c 'import json,sys; print(next(r["pid"] for r in json.load(sys.stdin) if r["module"] == "spell"))')
+  grep '/mortise-workers.service/mortise-' /proc/$pid/cgroup
+  [ "$(cat /proc/$pid/oom_score_adj)" = 0 ]
+}
+the_journal_knows_modules() {
+  eventually sh -c "journalctl -b MODULE=legacy -o cat | grep 'guest book: python'"
+  journalctl -b MODULE=spell TENANT=default VERSION=1.0.0 -o cat | grep ready
+}
+restarts_of_the_supervisor_lose_nothing() {
+  for it in unruly load; do mortise install $packages/$it; mortise start $it; mortise publish $it; done
+  (while [ ! -e /run/enough ]; do checked > /dev/null || echo lost >> /run/lost; done) &
+  local requests=$! before=$(pids) answered
+  for _ in 1 2 3; do
+    answered=$(report answered)
+    systemctl restart mortised
+    [ "$(report answered)" -gt "$answered" ]
+  done
+  local main=$(systemctl show --value -p MainPID mortised)
+  kill -9 $main
+  eventually sh -c "[ \"\$(systemctl show --value -p MainPID mortised)\" != $main ] && systemctl -q is-active mortised"
+  touch /run/enough; wait $requests
+  [ ! -e /run/lost ]
+  [ "$(report failed)" = 0 ]
+  echo "$before"; pids
+  [ "$(pids)" = "$before" ]
+}
+a_shutdown_lasts() {
+  mortise shutdown
+  eventually is mortised ActiveState inactive
+  is mortised Result success
+  is mortise-workers ActiveState active
+  # `mortised hold`
+  [ "$(pgrep -xc mortised)" = 1 ]
+  [ -z "$(pgrep -x mortise-base)" ]
+  systemctl start mortised
+  eventually checked
+}
+stopping_the_target_drains() {
+  systemctl stop mortise.target mortise-workers.service
+  is mortise-drain Result success
+  is mortised Result success
+  is mortise-workers Result success
+  nothing_runs
+  journalctl --sync
+  journalctl -b -u mortise-drain -o cat | grep 'workers have ended'
+}
+modules_are_back_after_a_start() {
+  systemctl start mortise.target
+  eventually checked
+  sync
+}
+modules_are_back_after_a_reboot() {
+  eventually is mortised ActiveState active
+  eventually checked
+  eventually guests
+}
+a_purge_leaves_nothing() {
+  dpkg --purge mortise
+  nothing_runs
+  local left
+  for left in /var/lib/mortise /run/mortise /usr/lib/mortise; do [ ! -e $left ]; done
+}
+
+first_boot() {
+  for it in installs starts runs_the_tour workers_are_in_their_own_unit the_journal_knows_modules \
+    restarts_of_the_supervisor_lose_nothing a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start
+  do step $it; done
+}
+second_boot() { for it in modules_are_back_after_a_reboot a_purge_leaves_nothing; do step $it; done; }
+tell() { echo "test result: $([ $failed = 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"; }
