@@ -42,13 +42,13 @@ pub enum SpawnError {
         errno: Errno,
     },
     /// Init failed in a step of its plan.
-    #[error("init failed in step {step} ({about}): {errno}")]
+    #[error("init failed in step {step} ({about}){}", kernel_said(*errno))]
     Step {
         /// Which step.
         step: String,
         /// With what.
         about: String,
-        /// The kernel's answer.
+        /// The kernel's answer; [`Errno::UnknownErrno`] where init itself refused.
         errno: Errno,
     },
     /// Init ended, or did not finish its plan in time, and did not say why.
@@ -57,4 +57,8 @@ pub enum SpawnError {
     /// The spawning thread is gone.
     #[error("the supervisor is stopping")]
     Stopping,
+}
+
+fn kernel_said(errno: Errno) -> String {
+    if errno == Errno::UnknownErrno { String::new() } else { format!(": {errno}") }
 }
