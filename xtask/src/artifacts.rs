@@ -76,6 +76,7 @@ const MODULES: &[Module] = &[
     Module { name: "visits", folder: "examples/custom-base/visits", program: Some("visits"), files: &[] },
     Module { name: "unruly", folder: "tests/modules/unruly", program: Some("unruly"), files: &[] },
     Module { name: "load", folder: "tests/modules/load", program: Some("load"), files: &[] },
+    Module { name: "attacker", folder: "tests/modules/attacker", program: Some("attacker"), files: &[] },
 ];
 
 impl Packages {

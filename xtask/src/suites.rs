@@ -51,6 +51,8 @@ enum Suite {
     Loom,
     /// Whole-system tests on this host
     System,
+    /// Workers that want to do harm, on this host
+    Hostile,
     /// The demo and README.md's tour
     Demo,
     /// The whole-system tests and the Debian package in a virtual machine with systemd and cgroup v2
@@ -188,6 +190,12 @@ impl Suite {
                     }
                 }
                 // One at a time: they measure shares of the processor and look for what is left over.
+                count(tally, tests.args(["--", "--test-threads=1"]))
+            }
+            Self::Hostile => {
+                Artifacts::build(Profile::Dev)?;
+                let mut tests = cargo();
+                tests.args(["test", "-p", "mortise-tests", "--test", "hostile"]).args(filter);
                 count(tally, tests.args(["--", "--test-threads=1"]))
             }
             Self::Demo => check(tally, cargo().args(["xtask", "demo", "--once"])),
