@@ -9,6 +9,7 @@ use mortise_control::{Role, ToWorker, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::clock;
 use super::control::{self, Control, Identity, Inbound, Message, Outgoing};
 use super::pages::Pages;
 use super::report::Report;
@@ -112,9 +113,9 @@ impl Workers {
         tokio::spawn(async move {
             let report = match spawner.adopt(recorded).await {
                 Ok(Adopted::Running(running)) => Report::Begun(Box::new(Begun { running, order, how: How::Adopted })),
-                Ok(Adopted::Lost) => {
+                Ok(Adopted::Lost(status)) => {
                     let oom_kills = oom_kills(&spawner, worker).await;
-                    Report::Event(Event::Lost { worker, exit: Exit { oom_kills, ..Exit::default() } })
+                    Report::Event(Event::Lost { worker, exit: Exit { status, oom_kills, ..Exit::default() } })
                 }
                 Err(error) => {
                     // Without its socket and its output nobody could lead it: the removal of its group ends it.
@@ -142,7 +143,7 @@ impl Workers {
                 (entry.control, entry.watch) = (Some(control), Some(watch));
                 match how {
                     How::Spawned => Event::SpawnDone { worker, pid, start_time },
-                    How::Adopted => Event::Adopted { worker },
+                    How::Adopted => Event::Adopted { worker, started: clock::of_ticks(start_time) },
                 }
             }
             Err(error) => {

@@ -1,5 +1,6 @@
 //! What happened: everything that the performers report to the loop.
 
+use jiff::Timestamp;
 use mortise_control::{ChannelId, ChannelRole, ToSupervisor, WorkerId};
 
 use super::{CommitId, ModuleSpec, ResourceId, Ticket, Timer};
@@ -38,6 +39,8 @@ pub enum Event {
     Adopted {
         /// Which worker.
         worker: WorkerId,
+        /// When the process was started.
+        started: Timestamp,
     },
     /// After a restart of the supervisor: the recorded process is gone.
     Lost {

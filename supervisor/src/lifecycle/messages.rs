@@ -101,6 +101,7 @@ impl State {
         self.welcome(id, turn);
         self.reconcile(id, &hello.channels, turn);
         if newly_ready {
+            // It was, before this supervisor came: the time since when it is stays.
             self.become_ready(id, turn);
         }
         self.after_hello(id, hello.phase, turn);
@@ -172,13 +173,13 @@ impl State {
         if let Err(reason) = check_services(worker, &worker.services) {
             return self.condemn(id, reason, turn);
         }
+        worker.since = turn.now.wall;
         self.become_ready(id, turn);
     }
 
     fn become_ready(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let Some(worker) = self.slots.get_mut(id) else { return };
         worker.ready = true;
-        worker.since = turn.now.wall;
         worker.reason = None;
         turn.tell(EventKind::Worker, about(worker), "ready");
         if worker.failures > 0 {

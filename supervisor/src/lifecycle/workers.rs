@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mortise_control::WorkerId;
 
 use super::state::State;
@@ -74,13 +75,15 @@ impl State {
         }
     }
 
-    pub(super) fn adopted(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
+    pub(super) fn adopted(&mut self, id: WorkerId, started: Timestamp, turn: &mut Turn<'_>) {
         let within = self.config.reconnect_within;
         let Some(worker) = self.slots.get_mut(id) else { return };
         if worker.life != Life::Adopting {
             return;
         }
         worker.life = Life::Running;
+        // It has not changed its state for us to see; what it does from now on is told as it happens.
+        worker.since = started;
         if !worker.heard() {
             turn.timer(Timer::Reconnect(id), within);
         }

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
-use super::pidfd;
+use super::{pidfd, stat};
 use crate::lifecycle::ExitStatus;
 
 /// A worker's first process. It must be waited for ([`Self::exited`]), or it stays a zombie.
@@ -87,7 +87,7 @@ impl Process {
     /// It has ended: how?
     fn collect(&self) -> ExitStatus {
         let mut collected = self.collected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *collected.get_or_insert_with(|| self.told(collect(self.pidfd.as_fd())))
+        *collected.get_or_insert_with(|| self.told(collect(self.pid, self.pidfd.as_fd())))
     }
 
     /// A pid 1 cannot die of a signal that it sends itself, so the init of a program without SDK ends with 128 + the signal of the
@@ -100,7 +100,7 @@ impl Process {
     }
 }
 
-fn collect(process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
+fn collect(pid: u32, process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
     let ended = loop {
         match waitid(Id::PIDFd(process), WaitPidFlag::WEXITED) {
             Err(Errno::EINTR) => {}
@@ -111,9 +111,19 @@ fn collect(process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
         Ok(WaitStatus::Exited(_, code)) => ExitStatus::Code(code),
         Ok(WaitStatus::Signaled(_, signal, _)) => ExitStatus::Signal(signal as i32),
         Ok(_) => ExitStatus::Unknown,
-        // Not our child: a worker of an earlier supervisor, collected by whoever is its parent now. New kernels remember.
-        Err(_) => pidfd::exit_code(process).map_or(ExitStatus::Unknown, from_wait_status),
+        // Not our child: a worker of an earlier supervisor.
+        Err(_) => ended_elsewhere(pid, process),
     }
+}
+
+/// How a process ended that is not our child. Whoever is its parent now collects it, sooner or later: before that /proc tells, after
+/// it a new kernel's pidfd.
+pub(super) fn ended_elsewhere(pid: u32, process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
+    let collected = || pidfd::exit_code(process);
+    // As long as it is not collected, its number is its own.
+    let waiting = || stat::exit_code(pid).filter(|_| pidfd::is_there(process));
+    // It may be collected between the two.
+    collected().or_else(waiting).or_else(collected).map_or(ExitStatus::Unknown, from_wait_status)
 }
 
 fn from_wait_status(status: i32) -> ExitStatus {
@@ -126,6 +136,34 @@ fn from_wait_status(status: i32) -> ExitStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_an_orphan_ended_is_known_before_and_after_its_new_parent_collects_it() {
+        use std::io::{BufRead as _, BufReader};
+        use std::process::{Command, Stdio};
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", r#"/bin/sh -c 'read line; exit 7' <&0 & echo $!"#])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let gate = shell.stdin.take().unwrap();
+        shell.wait().unwrap();
+        let pid = line.trim().parse().unwrap();
+        let orphan = Process::new(pid, pidfd::open(pid).unwrap(), Role::Sdk);
+        drop(gate);
+        // Nobody may have collected it yet.
+        assert_eq!(orphan.wait(), ExitStatus::Code(7));
+        while pidfd::is_there(orphan.pidfd.as_fd()) {
+            std::thread::yield_now();
+        }
+        match pidfd::exit_code(orphan.pidfd.as_fd()) {
+            None => println!("skipped: this kernel forgets the exit code with the process (before Linux 6.15)"),
+            Some(_) => assert_eq!(ended_elsewhere(pid, orphan.pidfd.as_fd()), ExitStatus::Code(7)),
+        }
+    }
 
     #[test]
     fn a_wait_status_is_a_code_or_a_signal() {

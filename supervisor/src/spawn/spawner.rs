@@ -14,10 +14,10 @@ use super::run_folder::RunFolder;
 use super::sandbox::{HostView, Place};
 use super::start::{self, Sources};
 use super::thread::Cloner;
-use super::{Process, SpawnError, WorkerSpec, pidfd, stat};
+use super::{Process, SpawnError, WorkerSpec, pidfd, process, stat};
 use crate::cgroup::{CgroupError, Figures, Group, Groups, RemoveError, Swept};
 use crate::host::{Enforcement, Promise};
-use crate::lifecycle::Remains;
+use crate::lifecycle::{ExitStatus, Remains};
 
 /// How long [`Spawner::remove`] waits for killed processes to end.
 const REMOVE_WITHIN: Duration = Duration::from_secs(2);
@@ -101,8 +101,8 @@ pub struct Recorded {
 pub enum Adopted {
     /// It runs: same pid, start time and group. Its control socket listens again.
     Running(Running),
-    /// It is gone. Its group and run folder may be there still.
-    Lost,
+    /// It is gone, and this is what is known of how. Its group and run folder may be there still.
+    Lost(ExitStatus),
 }
 
 /// Something of a worker could not be removed yet.
@@ -244,17 +244,21 @@ impl Inner {
 
     fn adopt(&self, recorded: &Recorded) -> Result<Adopted, SpawnError> {
         let Recorded { worker, role, uid, pid, start_time } = *recorded;
-        let Ok(pidfd) = pidfd::open(pid) else { return Ok(Adopted::Lost) };
+        let Ok(pidfd) = pidfd::open(pid) else { return Ok(Adopted::Lost(ExitStatus::Unknown)) };
+        // One that nobody has collected is in no group any more.
+        if stat::start_time(pid) == Some(start_time) && stat::exit_code(pid).is_some() {
+            return Ok(Adopted::Lost(process::ended_elsewhere(pid, pidfd.as_fd())));
+        }
         let name = group_name(worker);
         let group = match self.groups.find(&name) {
             Some(group) if group.contains(pid) => group,
             None if self.groups.is_empty() => self.groups.create(&name, &crate::cgroup::Limits::default())?,
-            Some(_) | None => return Ok(Adopted::Lost),
+            Some(_) | None => return Ok(Adopted::Lost(ExitStatus::Unknown)),
         };
         // Read while it is there (asked last), so all of it is about the process that the pidfd names.
         let same = stat::start_time(pid) == Some(start_time);
         if !same || !pidfd::is_there(pidfd.as_fd()) {
-            return Ok(Adopted::Lost);
+            return Ok(Adopted::Lost(ExitStatus::Unknown));
         }
         let [stdout, stderr] = self.folder.reopen(worker)?;
         let control = self.folder.listen_control(worker, self.gid(uid))?;

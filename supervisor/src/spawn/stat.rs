@@ -5,6 +5,22 @@ pub(super) fn start_time(pid: u32) -> Option<u64> {
     parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Field 52: the wait status of a process that has ended and was not collected yet. None: it is not there any more, it runs, or this
+/// process may not know (it would read 0).
+pub(super) fn exit_code(pid: u32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (state, code) = parse_end(&stat)?;
+    // What has ended has no program: who may know of it is told so, who may not is told that.
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).map_err(|it| it.kind());
+    (state == "Z" && program == Err(std::io::ErrorKind::NotFound)).then_some(code)
+}
+
+fn parse_end(stat: &str) -> Option<(&str, i32)> {
+    let (_, after) = stat.trim_end().rsplit_once(") ")?;
+    let mut fields = after.split(' ');
+    Some((fields.next()?, fields.nth(48)?.parse().ok()?))
+}
+
 /// The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
 fn parse(stat: &str) -> Option<u64> {
     let (_, after) = stat.rsplit_once(") ")?;
@@ -21,6 +37,9 @@ mod tests {
         assert_eq!(parse(plain), Some(8814));
         assert_eq!(parse(&plain.replace("(a)", "(x) S 1 (y)")), Some(8814));
         assert_eq!(parse("7 (a) S 1"), None);
+        let long = format!("7 (a b) Z {}1792", "0 ".repeat(48));
+        assert_eq!(parse_end(&long), Some(("Z", 1792)));
+        assert_eq!(exit_code(std::process::id()), None, "it runs");
         assert!(start_time(std::process::id()).unwrap() > 0);
     }
 }

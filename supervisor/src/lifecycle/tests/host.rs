@@ -363,7 +363,10 @@ impl Host {
                     .map(Process::hello);
                 match found {
                     Some(hello) => {
-                        self.coming(Source::Process(worker), Event::Adopted { worker });
+                        self.coming(
+                            Source::Process(worker),
+                            Event::Adopted { worker, started: started(order.start_time) },
+                        );
                         if !self.processes[&worker].has(Vice::Silent) {
                             self.connect(worker, hello);
                         }
@@ -670,4 +673,9 @@ fn write(disk: &mut Records, change: Change) {
         Change::RemoveOperation(id) => disk.operations.retain(|it| it.operation.id != id),
         Change::PutMeta(record) => disk.meta = record,
     }
+}
+
+/// When a process was started, by the wall clock.
+pub(super) fn started(start_time: u64) -> Timestamp {
+    Timestamp::from_second(i64::try_from(start_time).unwrap()).unwrap()
 }

@@ -99,7 +99,7 @@ fn lies_and_late_events_change_nothing() {
         Event::Exited { worker: old, exit: Exit::default() },
         Event::Exited { worker: nobody, exit: Exit::default() },
         Event::Lost { worker: site, exit: Exit::default() },
-        Event::Adopted { worker: site },
+        Event::Adopted { worker: site, started: jiff::Timestamp::UNIX_EPOCH },
         Event::SpawnDone { worker: site, pid: 1, start_time: 1 },
         Event::SpawnFailed { worker: site, reason: "late".to_owned() },
         Event::GroupGone { worker: site, remains: Remains::default() },

@@ -36,6 +36,20 @@ fn calls_go_on_at_every_moment_of_the_return() {
 }
 
 #[test]
+fn a_worker_has_been_what_it_is_since_before_the_return() {
+    let mut host = running_platform();
+    let started = super::host::started(host.processes[&host.worker("spell")].start_time);
+    host.restart_supervisor();
+    host.quiesce();
+    let spell = host.state.snapshot().modules.into_iter().find(|it| it.module.as_str() == "spell").unwrap();
+    assert_eq!(spell.workers[0].since, started);
+    // What it becomes from now on is dated as it happens.
+    host.done(restart("spell"));
+    let spell = host.state.snapshot().modules.into_iter().find(|it| it.module.as_str() == "spell").unwrap();
+    assert_ne!(spell.workers[0].since, started);
+}
+
+#[test]
 fn who_died_meanwhile_is_started_again() {
     let mut host = running_platform();
     let (site, spell) = (host.worker("site"), host.worker("spell"));

@@ -101,13 +101,13 @@ fn a_successor_finds_a_worker_by_pid_start_time_and_group() {
         Recorded { worker: WorkerId { generation: 2, ..record.worker }, ..record },
     ];
     for wrong in wrong {
-        assert!(matches!(adopt(wrong), Adopted::Lost), "{wrong:?}");
+        assert!(matches!(adopt(wrong), Adopted::Lost(_)), "{wrong:?}");
     }
     let Adopted::Running(found) = adopt(record) else { panic!("it runs") };
     found.process.terminate().unwrap();
     read_until(&found.stdout, "bye");
     assert_eq!(house.exit(&found), ExitStatus::Code(5));
-    assert!(matches!(adopt(record), Adopted::Lost));
+    assert!(matches!(adopt(record), Adopted::Lost(_)));
     // The old spawner's handle asks for a child that is collected already.
     assert_eq!(house.exit(&running), ExitStatus::Code(5));
 }
