@@ -53,7 +53,7 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<ModuleStatus>>, ApiError> {
     caller.may(of.access())?;
     let snapshot = shared.api.handle.snapshot().await;
-    Ok(Json(snapshot.modules.iter().filter(|it| of.has(&it.tenant)).cloned().collect()))
+    Ok(Json(snapshot.modules.iter().filter(|it| of.has(&it.tenant)).map(|it| ModuleStatus::clone(it)).collect()))
 }
 
 /// One module with its services and workers.
@@ -66,7 +66,7 @@ pub(super) async fn one(
     caller.may(Access::Read(&of.tenant))?;
     let snapshot = shared.api.handle.snapshot().await;
     let found = snapshot.modules.iter().find(|it| it.tenant == of.tenant && it.module == of.module);
-    found.cloned().map(Json).ok_or_else(|| no_module(&of))
+    found.map(|it| Json(ModuleStatus::clone(it))).ok_or_else(|| no_module(&of))
 }
 
 /// There is no such module.

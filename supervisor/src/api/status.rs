@@ -1,5 +1,7 @@
 //! The state of everything, as the engine publishes it after each change.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use mortise_control::{ModuleName, ResourceName, ServiceName, TenantName};
 use semver::Version;
@@ -15,8 +17,10 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub measured: Option<Timestamp>,
-    /// Modules by tenant and name.
-    pub modules: Vec<ModuleStatus>,
+    /// Modules by tenant and name; shared with the state before as far as they have not changed.
+    #[serde(with = "shared")]
+    #[schema(value_type = Vec<ModuleStatus>)]
+    pub modules: Vec<Arc<ModuleStatus>>,
     /// Resources that are loaded.
     pub resources: Vec<ResourceStatus>,
     /// Operations that run and the latest that ended, newest first.
@@ -25,8 +29,25 @@ pub struct Snapshot {
     pub host: HostStatus,
 }
 
+/// Values that are shared in memory and written out like any other.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(values: &[Arc<T>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(|it| &**it))
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<Arc<T>>, D::Error> {
+        Ok(Vec::<T>::deserialize(from)?.into_iter().map(Arc::new).collect())
+    }
+}
+
 /// A module, all versions of it.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModuleStatus {
     /// Whose.
     #[schema(value_type = String)]
@@ -75,7 +96,7 @@ pub enum Desired {
 }
 
 /// A version on disk.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InstalledVersion {
     /// The version.
     #[schema(value_type = String)]
@@ -88,7 +109,7 @@ pub struct InstalledVersion {
 }
 
 /// A service of a module.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceStatus {
     /// Its name.
     #[schema(value_type = String)]
@@ -103,7 +124,7 @@ pub struct ServiceStatus {
 }
 
 /// A worker.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerStatus {
     /// `slot.generation`.
     pub worker: String,
@@ -188,7 +209,7 @@ pub enum WorkerState {
 }
 
 /// A loaded resource.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ResourceStatus {
     /// Whose.
     #[schema(value_type = String)]

@@ -111,7 +111,8 @@ fn frame(before: &Snapshot, now: &Snapshot, tenant: &TenantName) -> Frame {
         .iter()
         .filter(|it| it.tenant == *tenant)
         .map(|it| {
-            usage(before.modules.iter().find(|old| old.tenant == it.tenant && old.module == it.module), it, seconds)
+            let before = before.modules.iter().find(|old| old.tenant == it.tenant && old.module == it.module);
+            usage(before.map(|it| &**it), it, seconds)
         })
         .collect();
     modules.sort_by(|a, b| b.cpu.total_cmp(&a.cpu).then_with(|| a.module.cmp(&b.module)));
@@ -295,7 +296,7 @@ mod tests {
             workers: vec![worker],
         };
         let measured = Some(Timestamp::from_second(second).unwrap());
-        Snapshot { measured, modules: vec![module], ..Snapshot::default() }
+        Snapshot { measured, modules: vec![module.into()], ..Snapshot::default() }
     }
 
     fn only(before: &Snapshot, now: &Snapshot) -> Usage {

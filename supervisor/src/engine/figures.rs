@@ -1,6 +1,7 @@
 //! Figures for a snapshot: the kernel's from the groups, the workers' own from their pages.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use mortise_control::stats::{self, Side};
 use mortise_control::{ServiceName, WorkerId};
@@ -16,6 +17,8 @@ use crate::spawn::Spawner;
 pub(super) fn reader(spawner: Spawner, pages: Pages, charges: Charges) -> Box<Figures> {
     Box::new(move |snapshot: &mut Snapshot| {
         for module in &mut snapshot.modules {
+            // Shared with what was published: the copy is made here, off the loop.
+            let module = Arc::make_mut(module);
             let declared = declared(module);
             for status in &mut module.workers {
                 let Some(worker) = worker_id(&status.worker) else { continue };

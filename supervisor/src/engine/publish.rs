@@ -72,13 +72,13 @@ impl Publisher {
     }
 
     /// Shows what has changed, then answers.
-    pub fn publish(&mut self, state: &State) {
+    pub fn publish(&mut self, state: &mut State) {
         if std::mem::take(&mut self.operations_changed) {
             self.published.operations.store(Arc::new(self.operations.clone()));
             self.state_changed = true;
         }
         if std::mem::take(&mut self.state_changed) {
-            let mut snapshot = state.snapshot();
+            let mut snapshot = state.show();
             snapshot.host = self.host.clone();
             self.published.state.store(Arc::new(snapshot));
             self.published.changed.send_modify(|changes| *changes += 1);

@@ -114,9 +114,9 @@ impl Engine {
             figures: figures::reader(spawner.clone(), pages.clone(), charges.clone()),
         });
         let operations = records.operations.iter().map(|it| it.operation.clone()).collect();
-        let (state, first) = State::restore(config, records, &clock::now());
+        let (mut state, first) = State::restore(config, records, &clock::now());
         let mut publisher = Publisher::new(Arc::clone(&published), parts.host, operations);
-        publisher.publish(&state);
+        publisher.publish(&mut state);
         let engine = Self {
             state,
             first,

@@ -25,7 +25,7 @@ impl Engine {
         let first = std::mem::take(&mut self.first);
         self.perform_all(first);
         self.look_settled();
-        self.publisher.publish(&self.state);
+        self.publisher.publish(&mut self.state);
         while !self.stopped {
             let incoming = self.wait().await;
             self.take(incoming);
@@ -35,7 +35,7 @@ impl Engine {
                 }
             }
             self.look_settled();
-            self.publisher.publish(&self.state);
+            self.publisher.publish(&mut self.state);
             // The admin API and the control sockets run on this thread too.
             tokio::task::yield_now().await;
         }

@@ -11,7 +11,7 @@
 //! The way through it: `state` (events in, rules until nothing is left to do), `touched` (whose rules run), `journal` (what goes to
 //! disk, and what follows when it is there). Then by subject: `requests`, `admission`, `refusals` and `operation`, `progress`;
 //! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`; `channel`, `callers`, `reports`; `ingress`; `resources`;
-//! `restore`, `stop`, `snapshot`.
+//! `restore`, `stop`; `snapshot` (what is shown) and `marked` (what of it may have changed).
 
 mod action;
 mod admission;
@@ -24,6 +24,7 @@ mod ids;
 mod ingress;
 mod journal;
 mod leaving;
+mod marked;
 mod messages;
 mod module;
 mod operation;

@@ -85,7 +85,7 @@ impl State {
             Change::PutModule(record) => {
                 let key = record.key.clone();
                 self.unindex(&key);
-                let module = self.modules.entry(key.clone()).or_insert_with(|| Module::new(key.clone()));
+                let module = self.modules.get_or_insert_with(&key, || Module::new(key.clone()));
                 let before = std::mem::replace(&mut module.record, record);
                 self.index(&key);
                 self.touched.http = true;
@@ -106,7 +106,7 @@ impl State {
             }
             Change::PutVersion(version) => {
                 let key = version.key.clone();
-                let module = self.modules.entry(key.clone()).or_insert_with(|| Module::new(key.clone()));
+                let module = self.modules.get_or_insert_with(&key, || Module::new(key.clone()));
                 let installed =
                     Installed { spec: Arc::new(version.spec), digest: version.digest, at: version.installed };
                 module.versions.insert(installed.spec.version.clone(), installed);

@@ -33,7 +33,7 @@ impl State {
             state.modules.insert(key.clone(), Module { record, ..Module::new(key) });
         }
         for record in records.versions {
-            let module = state.modules.entry(record.key.clone()).or_insert_with(|| Module::new(record.key.clone()));
+            let module = state.modules.get_or_insert_with(&record.key, || Module::new(record.key.clone()));
             let installed = Installed { spec: Arc::new(record.spec), digest: record.digest, at: record.installed };
             module.versions.insert(installed.spec.version.clone(), installed);
         }

@@ -13,6 +13,8 @@ use crate::store::WorkerRecord;
 pub(super) struct Slots {
     slots: Vec<Slot>,
     free: BTreeSet<u32>,
+    /// Slots whose workers may have changed.
+    marks: BTreeSet<u32>,
 }
 
 /// A place in the table.
@@ -31,8 +33,17 @@ impl Slots {
         self.slots.get(id.slot as usize)?.worker.as_ref().filter(|it| it.id == id)
     }
 
+    /// A worker, to be changed: its slot is marked.
     pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.slots.get_mut(id.slot as usize)?.worker.as_mut().filter(|it| it.id == id)
+        let worker = self.slots.get_mut(id.slot as usize)?.worker.as_mut().filter(|it| it.id == id)?;
+        self.marks.insert(id.slot);
+        Some(worker)
+    }
+
+    /// The workers that were marked since this was asked last, as far as they are there.
+    pub(super) fn take_marked(&mut self) -> impl Iterator<Item = &Worker> {
+        let marks = std::mem::take(&mut self.marks);
+        marks.into_iter().filter_map(|it| self.slots.get(it as usize)?.worker.as_ref())
     }
 
     pub(super) fn slot_mut(&mut self, slot: u32) -> Option<&mut Slot> {
@@ -75,6 +86,7 @@ impl Slots {
 
     pub(super) fn occupy(&mut self, worker: Worker) {
         let slot = worker.id.slot as usize;
+        self.marks.insert(worker.id.slot);
         self.slots[slot].worker = Some(worker);
     }
 
@@ -105,7 +117,7 @@ impl Slots {
         let free = (0..u32::try_from(len).unwrap_or(u32::MAX))
             .filter(|it| !occupied.contains(it) && slots[*it as usize].generation < u32::MAX)
             .collect();
-        Self { slots, free }
+        Self { slots, free, marks: BTreeSet::new() }
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {

@@ -1,13 +1,16 @@
 //! What the admin API shows of the state.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use mortise_control::WorkerId;
 
-use super::Runtime;
 use super::channel::{End, Stage};
 use super::module::{Module, SHOWN_ENDED};
 use super::resources::Resource;
 use super::state::State;
 use super::worker::{Life, Worker};
+use super::{ModuleKey, ResourceId, Runtime};
 use crate::api::{
     HostStatus, InstalledVersion, ModuleStatus, Operation, ResourceStatus, RuntimeKind, ServiceStatus, Snapshot,
     WorkerState, WorkerStatus,
@@ -15,15 +18,43 @@ use crate::api::{
 use crate::store::EndKind;
 
 impl State {
-    /// What the admin API shows, without the figures that only the engine has (memory, CPU, calls, the host).
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    /// What the admin API shows, without the figures that only the engine has (memory, CPU, calls, the host). What has not changed
+    /// since the last time is shared with it: on a large host, one event changes little of what there is.
+    pub fn show(&mut self) -> Snapshot {
+        for key in self.stale() {
+            match self.modules.get(&key).map(|it| Arc::new(self.module_status(it))) {
+                Some(status) => drop(self.shown.insert(key, status)),
+                None => drop(self.shown.remove(&key)),
+            }
+        }
+        self.snapshot_with(self.shown.values().cloned().collect())
+    }
+
+    /// The modules that may look otherwise than when they were last shown.
+    fn stale(&mut self) -> BTreeSet<ModuleKey> {
+        let mut stale = self.modules.take_marks();
+        let mut workers: BTreeSet<WorkerId> = self.slots.take_marked().map(|it| it.id).collect();
+        let channels = self.channels.take_marks();
+        workers.extend(channels.iter().filter_map(|it| Some(self.channels.get(it)?.edge.callee)));
+        // What they wait for is not theirs, and changes without them.
+        workers.extend(self.slots.workers().filter(|it| it.life == Life::Waiting).map(|it| it.id));
+        stale.extend(workers.into_iter().filter_map(|it| Some(self.slots.get(it)?.key.clone())));
+        stale
+    }
+
+    /// The same, worked out from nothing.
+    #[cfg(test)]
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.snapshot_with(self.modules.values().map(|it| Arc::new(self.module_status(it))).collect())
+    }
+
+    fn snapshot_with(&self, modules: Vec<Arc<ModuleStatus>>) -> Snapshot {
         let mut operations: Vec<(u64, Operation)> =
             self.operations.values().filter(|it| it.accepted()).map(|it| (it.order, it.operation.clone())).collect();
         operations.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
         Snapshot {
             measured: None,
-            modules: self.modules.values().map(|it| self.module_status(it)).collect(),
+            modules,
             resources: self.resource_statuses(),
             operations: operations.into_iter().map(|(_, it)| it).collect(),
             host: HostStatus::default(),
@@ -52,7 +83,7 @@ impl State {
     fn services(&self, module: &Module) -> Vec<ServiceStatus> {
         let Some(installed) = module.shown_version() else { return Vec::new() };
         let status = |provided: &super::ProvidedService| {
-            let callers: std::collections::BTreeSet<WorkerId> = module
+            let callers: BTreeSet<WorkerId> = module
                 .workers
                 .iter()
                 .filter_map(|it| self.slots.get(*it))
@@ -107,6 +138,12 @@ impl State {
     }
 
     fn resource_statuses(&self) -> Vec<ResourceStatus> {
+        let mut mapped_by: BTreeMap<&ResourceId, Vec<String>> = BTreeMap::new();
+        for worker in self.slots.workers().filter(|it| it.alive()) {
+            for id in &worker.pinned {
+                mapped_by.entry(id).or_default().push(worker.id.to_string());
+            }
+        }
         let loaded = self.resources.iter().filter_map(|(id, it)| match it {
             Resource::Loaded { bytes, digest } => Some((id, *bytes, digest.clone())),
             Resource::Loading | Resource::Failed { .. } | Resource::Again { .. } => None,
@@ -120,12 +157,7 @@ impl State {
                 bytes,
                 charged_bytes: 0,
                 digest,
-                mapped_by: self
-                    .slots
-                    .workers()
-                    .filter(|it| it.alive() && it.pinned.contains(id))
-                    .map(|it| it.id.to_string())
-                    .collect(),
+                mapped_by: mapped_by.remove(id).unwrap_or_default(),
             })
             .collect()
     }

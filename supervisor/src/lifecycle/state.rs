@@ -1,11 +1,13 @@
 //! The state that `step` works on, and the order in which events and rules change it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use mortise_control::{ChannelId, WorkerId};
 
 use super::channel::{Channel, Edge, EdgeState};
 use super::journal::Journal;
+use super::marked::Marked;
 use super::module::{Index, Module};
 use super::operation::Operations;
 use super::resources::Resource;
@@ -13,6 +15,7 @@ use super::slots::Slots;
 use super::touched::Touched;
 use super::turn::Turn;
 use super::{ModuleKey, ResourceId, Timer};
+use crate::api::ModuleStatus;
 use crate::lifecycle::{Action, Config, Event, Now};
 use crate::store::MetaRecord;
 
@@ -21,9 +24,9 @@ use crate::store::MetaRecord;
 pub struct State {
     pub(super) config: Config,
     pub(super) meta: Meta,
-    pub(super) modules: BTreeMap<ModuleKey, Module>,
+    pub(super) modules: Marked<ModuleKey, Module>,
     pub(super) slots: Slots,
-    pub(super) channels: BTreeMap<ChannelId, Channel>,
+    pub(super) channels: Marked<ChannelId, Channel>,
     pub(super) edges: BTreeMap<Edge, EdgeState>,
     pub(super) resources: BTreeMap<ResourceId, Resource>,
     /// How often a resource that is being loaded has failed before.
@@ -37,6 +40,8 @@ pub struct State {
     pub(super) stopping: bool,
     pub(super) stop_at_once: bool,
     pub(super) all_stopped: bool,
+    /// Modules as they were shown last.
+    pub(super) shown: BTreeMap<ModuleKey, Arc<ModuleStatus>>,
 }
 
 /// The counters, and how far they are on disk.
@@ -58,9 +63,9 @@ impl State {
         Self {
             config,
             meta: Meta::default(),
-            modules: BTreeMap::new(),
+            modules: Marked::default(),
             slots: Slots::default(),
-            channels: BTreeMap::new(),
+            channels: Marked::default(),
             edges: BTreeMap::new(),
             resources: BTreeMap::new(),
             loads: BTreeMap::new(),
@@ -72,6 +77,7 @@ impl State {
             stopping: false,
             stop_at_once: false,
             all_stopped: false,
+            shown: BTreeMap::new(),
         }
     }
 

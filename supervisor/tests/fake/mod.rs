@@ -244,7 +244,7 @@ pub fn world() -> Snapshot {
     };
     Snapshot {
         measured: None,
-        modules: vec![status("broken"), spell, status("stuck")],
+        modules: [status("broken"), spell, status("stuck")].map(Into::into).into(),
         resources: vec![],
         operations: vec![],
         host: HostStatus {
@@ -339,7 +339,7 @@ fn register(published: &Published, packages: &PackageStore, digest: &str) {
     if !state.modules.iter().any(|it| it.module.as_str() == name) {
         let version = package.manifest.version.clone();
         let installed = vec![InstalledVersion { version, digest: digest.to_owned(), installed: at(0) }];
-        state.modules.push(ModuleStatus { installed, ..status(name) });
+        state.modules.push(ModuleStatus { installed, ..status(name) }.into());
     }
     published.state.store(Arc::new(state));
 }

@@ -36,7 +36,7 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
         }],
         workers: vec![worker],
     };
-    let mut snapshot = Snapshot { modules: vec![module], ..Snapshot::default() };
+    let mut snapshot = Snapshot { modules: vec![module.into()], ..Snapshot::default() };
     // No version has such characters; a label value must not be able to break out whatever it is.
     snapshot.host.version = "1\"2\\3\n4".into();
     Arc::new(snapshot)

@@ -145,6 +145,8 @@ impl Host {
         self.slowest = self.slowest.max(spent);
         self.perform_all(actions);
         if self.checks == Checks::AfterEveryEvent {
+            let (shown, fresh) = (self.state.show(), self.state.snapshot());
+            assert_eq!(shown.modules, fresh.modules, "what is shown is what there is");
             self.check_rules_are_level(&now);
             self.check_nobody_left_alone();
         }

@@ -54,8 +54,15 @@ fn the_time_of_one_event() {
         report("unpublish", &mut host, unpublish("m1"));
         report("publish, all call", &mut host, publish("common"));
         report("restart, all call", &mut host, restart("common"));
-        let before = std::time::Instant::now();
-        let _ = std::hint::black_box(host.state.snapshot());
-        println!("{modules:5} modules: snapshot {:?}", before.elapsed());
+        let timed = |what: &str, show: &mut dyn FnMut() -> crate::api::Snapshot| {
+            let before = std::time::Instant::now();
+            let _ = std::hint::black_box(show());
+            println!("{modules:5} modules: {what:21} {:?}", before.elapsed());
+        };
+        timed("shown from nothing", &mut || host.state.snapshot());
+        let _ = host.state.show();
+        host.done(restart("m1"));
+        timed("shown after a restart", &mut || host.state.show());
+        timed("shown again", &mut || host.state.show());
     }
 }
