@@ -209,7 +209,7 @@ fn launch(programs: &Path, options: &Options) -> Result<Child, Failure> {
 /// On cgroup v2 a supervisor needs a group that has no other process. Where MORTISE_CGROUP names a group whose controllers are
 /// passed on, it gets one below that; elsewhere it starts in ours. Its successor begins where it was itself, in the leaf that it has
 /// made: the group above has children now, and admits no process.
-fn in_a_group(program: PathBuf, folder: &Path) -> Command {
+pub fn in_a_group(program: PathBuf, folder: &Path) -> Command {
     let Some(group) = group(folder) else { return Command::new(program) };
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"mkdir -p "$0"; leaf="$0/mortise-supervisor"; [ -d "$leaf" ] || leaf=$0; echo $$ > "$leaf/cgroup.procs" && exec "$@""#]).arg(group).arg(program);

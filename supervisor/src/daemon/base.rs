@@ -1,5 +1,6 @@
 //! The base of `--base`: installed, started and published like any other module, each step harmless when it was done before.
 
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use mortise_control::{ModuleName, TenantName};
 use semver::Version;
 
 use super::StartError;
-use crate::api::{Desired, Operation, OperationState, Request};
+use crate::api::{Desired, ModuleStatus, Operation, OperationState, Request, WorkerState};
 use crate::engine::EngineHandle;
 use crate::manifest::Runtime;
 use crate::package::{Installed, PackageStore, pack};
@@ -53,6 +54,53 @@ pub(super) async fn bring_up(handle: &EngineHandle, tenant: TenantName, base: In
         return Ok(());
     }
     done(handle, Request::Publish { tenant, module, service: None }).await
+}
+
+/// Whether there is somebody for HTTP requests. What it shows is the status for the service manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// A base is ready, or none is wanted.
+    Serves,
+    /// None is, for this reason.
+    Fails(String),
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serves => f.write_str("ready"),
+            Self::Fails(reason) => write!(f, "degraded: the base does not serve: {reason}"),
+        }
+    }
+}
+
+/// Tells whenever the condition of the base has changed.
+pub(super) async fn follow(
+    handle: &EngineHandle,
+    tenant: &TenantName,
+    module: &ModuleName,
+    mut last: Condition,
+    tell: impl Fn(&Condition),
+) {
+    let mut changes = handle.changes();
+    while changes.changed().await.is_ok() {
+        let state = handle.state();
+        let status = state.modules.iter().find(|it| it.tenant == *tenant && it.module == *module);
+        let now = condition(status.map(|it| &**it));
+        if std::mem::discriminant(&now) != std::mem::discriminant(&last) {
+            tell(&now);
+            last = now;
+        }
+    }
+}
+
+fn condition(status: Option<&ModuleStatus>) -> Condition {
+    let workers = status.map_or(&[][..], |it| it.workers.as_slice());
+    if workers.iter().any(|it| matches!(it.state, WorkerState::Ready | WorkerState::Published)) {
+        return Condition::Serves;
+    }
+    let reason = workers.iter().find_map(|it| it.reason.clone());
+    Condition::Fails(reason.unwrap_or_else(|| "it has no worker that is ready".to_owned()))
 }
 
 /// Another version that runs is replaced, new before old.

@@ -1,10 +1,14 @@
 //! What the service manager is told. Nothing happens where there is none.
 
+use std::future::Future;
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 
 use crate::engine::Controls;
 
-/// Started: what was promised by the unit can be relied on.
+/// Started: the admin API answers, and it is known whether the base serves. A base that does not is no reason to fail the unit:
+/// modules that are not reached by HTTP run all the same, and the operator needs the API to see why; the status says so.
 pub(super) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
@@ -28,11 +32,40 @@ fn tell(states: &[NotifyState<'_>]) {
 /// Tells the service manager's watchdog that the loop turns, as long as it does. Without a watchdog it never returns.
 pub(super) async fn watchdog(controls: Controls) {
     let Some(patience) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    beat(patience, || controls.heartbeat(), || tell(&[NotifyState::Watchdog])).await;
+}
+
+/// Asks for a sign of life three times within the patience, and tells as often as there is one.
+async fn beat<F: Future<Output = ()>>(patience: Duration, sign_of_life: impl Fn() -> F, tell: impl Fn()) {
     let mut beats = tokio::time::interval(patience / 3);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         beats.tick().await;
-        controls.heartbeat().await;
-        tell(&[NotifyState::Watchdog]);
+        sign_of_life().await;
+        tell();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_hangs_is_not_said_to_live() {
+        let (hangs, told) = (Cell::new(false), Cell::new(0));
+        let sign_of_life = || async {
+            if hangs.get() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let beating = beat(Duration::from_secs(30), sign_of_life, || told.set(told.get() + 1));
+        tokio::pin!(beating);
+        let _ = tokio::time::timeout(Duration::from_secs(91), beating.as_mut()).await;
+        assert_eq!(told.get(), 10, "three times in thirty seconds, and at once");
+        hangs.set(true);
+        let _ = tokio::time::timeout(Duration::from_secs(3600), beating.as_mut()).await;
+        assert_eq!(told.get(), 10);
     }
 }

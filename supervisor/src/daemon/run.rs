@@ -239,29 +239,29 @@ async fn told(signals: &mut Signals, shutdown: &Shutdown) -> Told {
     }
 }
 
-/// Waits until all of an earlier life is found or known to be gone, brings up the base, and says that the supervisor is ready.
+/// Waits until all of an earlier life is found or known to be gone, brings up the base, says that the supervisor is ready, and then
+/// for ever how the base does.
 async fn start_up(handle: &EngineHandle, controls: &Controls, base: Option<Installed>, fresh: &[std::net::SocketAddr]) {
     controls.settled().await;
-    let status = match base {
-        None => "ready".to_owned(),
-        Some(base) => {
-            notify::status("starting the base");
-            let tenant = TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"));
-            match base::bring_up(handle, tenant, base).await {
-                Ok(()) => "ready".to_owned(),
-                Err(reason) => {
-                    // Modules that are not reached by HTTP run all the same, and the operator needs the API to see why.
-                    tracing::error!(reason, "the base does not serve");
-                    format!("ready, but the base does not serve: {reason}")
-                }
-            }
+    let module = base.as_ref().map(|it| it.manifest.name.clone());
+    let tenant = TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"));
+    let mut condition = base::Condition::Serves;
+    if let Some(base) = base {
+        notify::status("starting the base");
+        if let Err(reason) = base::bring_up(handle, tenant.clone(), base).await {
+            tracing::error!(reason, "the base does not serve");
+            condition = base::Condition::Fails(reason);
         }
-    };
+    }
     for address in fresh {
         tracing::warn!(%address, "the running base does not listen there yet; `mortise restart` of the base hands it over");
     }
-    tracing::info!("{status}");
-    notify::ready(&status);
+    tracing::info!("{condition}");
+    notify::ready(&condition.to_string());
+    match module {
+        Some(module) => base::follow(handle, &tenant, &module, condition, |it| notify::status(&it.to_string())).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn host_status(listeners: &Listeners, promises: &host::Report) -> HostStatus {

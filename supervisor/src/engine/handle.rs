@@ -138,6 +138,12 @@ impl EngineHandle {
         self.published.state.load_full()
     }
 
+    /// Counts up with each change of [`Self::state`] and of operations.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.published.changed.subscribe()
+    }
+
     /// Lifecycle events: [`EventLog::since`] and [`EventLog::follow`].
     #[must_use]
     pub fn events(&self) -> Arc<EventLog> {

@@ -1,0 +1,210 @@
+//! What `mortised` says to whoever has started it, and how it does without root.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use mortise_tests::{Baseline, as_root, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use xtask::artifacts::{Artifacts, Profile};
+
+/// Nothing that a test waits for takes this long, unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The uid of a supervisor without privileges: `nobody`.
+const NOBODY: u32 = 65_534;
+
+/// A `mortised` started by hand, and what it tells its service manager.
+struct Mortised {
+    child: Child,
+    notify: UnixDatagram,
+    folder: PathBuf,
+    programs: PathBuf,
+}
+
+impl Mortised {
+    fn start(folder: &Path, programs: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        let socket = folder.join("notify.sock");
+        let notify = UnixDatagram::bind(&socket).expect("a socket");
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).expect("a mode");
+        notify.set_read_timeout(Some(Duration::from_millis(50))).expect("a time");
+        let mut command = xtask::daemon::in_a_group(programs.join("mortised"), folder);
+        command.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
+        command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+        command.stdin(Stdio::null()).stderr(fs::File::create(folder.join("log")).expect("a log"));
+        change(&mut command);
+        let child = command.spawn().expect("mortised starts");
+        Self { child, notify, folder: folder.to_owned(), programs: programs.to_owned() }
+    }
+
+    /// The next message in which a line begins so; that line.
+    fn told(&mut self, line: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut buffer = [0; 4096];
+        while Instant::now() < deadline {
+            if let Ok(len) = self.notify.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+                if let Some(found) = text.lines().find(|it| it.starts_with(line)) {
+                    return found.to_owned();
+                }
+            } else if let Some(status) = self.child.try_wait().expect("it can be asked") {
+                panic!("mortised ended with {status}\n{}", self.log());
+            }
+        }
+        panic!("mortised did not say {line}\n{}", self.log());
+    }
+
+    fn mortise(&self, words: &[&str]) -> Output {
+        let mut mortise = Command::new(self.programs.join("mortise"));
+        mortise.arg("--socket").arg(self.folder.join("run/admin.sock")).args(words);
+        mortise.output().expect("mortise runs")
+    }
+
+    fn asked(&self, words: &[&str]) -> String {
+        let output = self.mortise(words);
+        assert!(output.status.success(), "{words:?}: {}\n{}", String::from_utf8_lossy(&output.stderr), self.log());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).expect("it runs");
+        self.told("STOPPING=1");
+        let status = self.child.wait().expect("its end");
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+}
+
+impl Drop for Mortised {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let (Some(group), Some(name)) = (std::env::var_os("MORTISE_CGROUP"), self.folder.file_name()) {
+            // Only an empty group can be removed.
+            let _ = fs::remove_dir(Path::new(&group).join(name));
+        }
+    }
+}
+
+fn artifacts() -> Artifacts {
+    Artifacts::build(Profile::Dev).expect("the programs build")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("mortise-test-").tempdir().expect("a temporary folder")
+}
+
+fn nothing_is_left(before: &Baseline) {
+    let mut left = Vec::new();
+    let gone = eventually(|| {
+        left = before.left_over();
+        left.is_empty()
+    });
+    assert!(gone, "left behind: {left:#?}");
+}
+
+#[test]
+fn the_watchdog_is_told_as_long_as_the_loop_turns() {
+    as_root!();
+    let (artifacts, before, folder) = (artifacts(), Baseline::take(), folder());
+    let mut mortised = Mortised::start(folder.path(), &artifacts.programs, |it| {
+        it.env("WATCHDOG_USEC", "600000");
+    });
+    mortised.told("READY=1");
+    for _ in 0..5 {
+        mortised.told("WATCHDOG=1");
+    }
+    mortised.stop();
+    nothing_is_left(&before);
+}
+
+#[test]
+fn a_base_that_does_not_start_is_told_and_the_supervisor_works_without_it() {
+    as_root!();
+    let (artifacts, before, folder) = (artifacts(), Baseline::take(), folder());
+    let base = folder.path().join("base");
+    fs::create_dir(&base).expect("a folder");
+    let manifest = "name = \"base\"\nversion = \"9.9.9\"\nruntime = \"base\"\nexec = \"/bin/false\"\n\
+                    [restart]\nbackoff = \"20ms\"\nbackoff_max = \"20ms\"\ncrashes = 2\n";
+    fs::write(base.join("module.toml"), manifest).expect("module.toml");
+    let mut mortised = Mortised::start(folder.path(), &artifacts.programs, |it| {
+        it.arg("--base").arg(&base).args(["--listen", "127.0.0.1:0"]);
+    });
+    let status = mortised.told("STATUS=degraded");
+    assert!(status.contains("the base does not serve") && status.contains("exit status 1"), "{status}");
+    // With a base that starts it is as if nothing had been.
+    let better = artifacts.packages.join("base").display().to_string();
+    mortised.asked(&["stop", "base"]);
+    mortised.asked(&["install", &better]);
+    let version = fs::read_to_string(Path::new(&better).join("module.toml")).expect("module.toml");
+    let version = version.lines().find_map(|it| it.strip_prefix("version = ")).expect("a version").trim_matches('"');
+    mortised.asked(&["start", &format!("base@{version}")]);
+    assert_eq!(mortised.told("STATUS=ready"), "STATUS=ready");
+    mortised.stop();
+    nothing_is_left(&before);
+}
+
+#[test]
+fn without_root_it_starts_once_the_operator_has_named_what_is_not_kept() {
+    as_root!();
+    let (artifacts, before, folder) = (artifacts(), Baseline::take(), folder());
+    // Whoever it runs as must reach its programs and own its folder.
+    let programs = folder.path().join("bin");
+    fs::create_dir(&programs).expect("a folder");
+    for program in ["mortised", "mortise-init", "mortise"] {
+        fs::copy(artifacts.programs.join(program), programs.join(program)).expect("a copy");
+    }
+    let base = folder.path().join("base");
+    fs::create_dir_all(base.join("bin")).expect("a folder");
+    for file in ["module.toml", "bin/mortise-base"] {
+        fs::copy(artifacts.packages.join("base").join(file), base.join(file)).expect("a copy");
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+    std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
+    let as_nobody = |it: &mut Command| {
+        it.uid(NOBODY).gid(NOBODY).args(["--listen", "127.0.0.1:0"]);
+    };
+
+    let mut refused = Mortised::start(folder.path(), &programs, as_nobody);
+    let status = refused.child.wait().expect("its end");
+    let said = refused.log();
+    assert!(!status.success() && said.contains("own-uid") && said.contains("--allow-degraded"), "{status} {said}");
+    drop(refused);
+    fs::remove_file(folder.path().join("notify.sock")).expect("its socket");
+
+    // `NAME (why; remedy: …); NAME (…)`
+    let (_, list) = said.split_once("does not keep: ").expect("a list");
+    let names: Vec<&str> =
+        list.split("); ").filter_map(|it| it.split_once(" (")).map(|(name, _)| name.trim()).collect();
+    assert!(names.contains(&"own-uid") && names.iter().all(|it| !it.contains(' ')), "{names:?} in {said}");
+    let mut mortised = Mortised::start(folder.path(), &programs, |it| {
+        as_nobody(it);
+        it.arg("--base").arg(&base).arg("--allow-degraded").arg(names.join(","));
+    });
+    assert_eq!(mortised.told("STATUS=ready"), "STATUS=ready");
+    let status: serde_json::Value = serde_json::from_str(&mortised.asked(&["--json", "status"])).expect("JSON");
+    let degraded = status["host"]["degraded"].as_array().expect("a list");
+    for name in names {
+        assert!(degraded.iter().any(|it| it.as_str().is_some_and(|it| it.starts_with(name))), "{name} in {degraded:?}");
+    }
+    let unruly = artifacts.packages.join("unruly").display().to_string();
+    for words in [["install", &unruly], ["start", "unruly"], ["publish", "unruly"]] {
+        mortised.asked(&words);
+    }
+    let answer = mortised.asked(&["--json", "call", "unruly.view", "{}"]);
+    let view: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!(view["pid"], 1, "namespaces are kept without root too: {view}");
+    let ingress = status["host"]["ingress"][0].as_str().expect("an address").trim_start_matches("http://");
+    TcpStream::connect(ingress).expect("the base listens");
+    mortised.stop();
+    nothing_is_left(&before);
+}
