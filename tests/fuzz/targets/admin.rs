@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use mortise_supervisor::admin::{self, AdminApi};
+use mortise_supervisor::admin::{self, AdminApi, Shutdown};
 use mortise_supervisor::api::{ApiError, Operation, OperationId, OperationState};
 use mortise_supervisor::doctor::Places;
 use mortise_supervisor::engine::{EngineHandle, EventLog, Published, Submission};
@@ -30,7 +30,9 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     let mut request = line.to_vec();
-    request.extend(b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ");
+    request.extend(
+        b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ",
+    );
     request.extend(format!("{}\r\n\r\n", body.len()).bytes());
     request.extend(body);
     let Some((status, body)) = ask(&request) else { return };
@@ -89,11 +91,15 @@ fn server() -> &'static PathBuf {
                 let handle = EngineHandle::new(submissions, Arc::clone(&published));
                 tokio::spawn(engine(received, published));
                 let packages = PackageStore::open(&folder.path().join("packages")).expect("a store");
+                let shutdown = Shutdown::default();
+                // As if nothing ran: who asks for the end is answered, and the API goes on.
+                shutdown.end();
                 let api = AdminApi {
                     handle,
                     packages: Arc::new(packages),
                     doctor: Places::default(),
                     promises: Arc::new(host::Report { findings: vec![] }),
+                    shutdown,
                 };
                 listening.send(()).expect("somebody waits");
                 admin::serve(listener, api, std::future::pending()).await;

@@ -34,7 +34,8 @@ fuzz_target!(|bytes: &[u8]| {
     let output = stretched(output, usize::from(*stretch) * 64);
     let Kept { lines, missed, latest } = runtime().block_on(through(role, stream, &output, usize::from(*write)));
 
-    let written = output.split(|it| *it == b'\n').count() as u64 - u64::from(output.last().is_none_or(|it| *it == b'\n'));
+    let written =
+        output.split(|it| *it == b'\n').count() as u64 - u64::from(output.last().is_none_or(|it| *it == b'\n'));
     let kept = lines.iter().filter(|it| !it.text.ends_with("than its log may take)")).count() as u64;
     let dropped: u64 = lines.iter().map(|it| it.dropped_before).sum();
     // What says how many were dropped at the end can be written by the worker too; then it counts as a line.
@@ -72,7 +73,8 @@ fn check(line: &LogLine, role: Role, written_to: LogStream) {
 /// Nothing that a terminal obeys.
 fn tame(text: &str) -> bool {
     !text.chars().any(|c| {
-        (c.is_control() && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+        (c.is_control() && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
     })
 }
 
