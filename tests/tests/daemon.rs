@@ -29,12 +29,23 @@ struct Mortised {
 }
 
 impl Mortised {
+    /// In a group that it may have for itself.
     fn start(folder: &Path, programs: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        Self::run(xtask::daemon::in_a_group(programs.join("mortised"), folder), folder, programs, change)
+    }
+
+    /// As somebody who may make no group.
+    fn start_without_root(folder: &Path, programs: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(programs.join("mortised"));
+        command.uid(NOBODY).gid(NOBODY).args(["--listen", "127.0.0.1:0"]);
+        Self::run(command, folder, programs, change)
+    }
+
+    fn run(mut command: Command, folder: &Path, programs: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let socket = folder.join("notify.sock");
         let notify = UnixDatagram::bind(&socket).expect("a socket");
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).expect("a mode");
         notify.set_read_timeout(Some(Duration::from_millis(50))).expect("a time");
-        let mut command = xtask::daemon::in_a_group(programs.join("mortised"), folder);
         command.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
         command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
         command.stdin(Stdio::null()).stderr(fs::File::create(folder.join("log")).expect("a log"));
@@ -170,11 +181,8 @@ fn without_root_it_starts_once_the_operator_has_named_what_is_not_kept() {
     }
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
     std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
-    let as_nobody = |it: &mut Command| {
-        it.uid(NOBODY).gid(NOBODY).args(["--listen", "127.0.0.1:0"]);
-    };
 
-    let mut refused = Mortised::start(folder.path(), &programs, as_nobody);
+    let mut refused = Mortised::start_without_root(folder.path(), &programs, |_| {});
     let status = refused.child.wait().expect("its end");
     let said = refused.log();
     assert!(!status.success() && said.contains("own-uid") && said.contains("--allow-degraded"), "{status} {said}");
@@ -186,8 +194,7 @@ fn without_root_it_starts_once_the_operator_has_named_what_is_not_kept() {
     let names: Vec<&str> =
         list.split("); ").filter_map(|it| it.split_once(" (")).map(|(name, _)| name.trim()).collect();
     assert!(names.contains(&"own-uid") && names.iter().all(|it| !it.contains(' ')), "{names:?} in {said}");
-    let mut mortised = Mortised::start(folder.path(), &programs, |it| {
-        as_nobody(it);
+    let mut mortised = Mortised::start_without_root(folder.path(), &programs, |it| {
         it.arg("--base").arg(&base).arg("--allow-degraded").arg(names.join(","));
     });
     assert_eq!(mortised.told("STATUS=ready"), "STATUS=ready");
