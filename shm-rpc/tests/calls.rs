@@ -1,33 +1,17 @@
 //! Calls between threads and tasks of one process: every way to send, to answer and to wait.
 
+mod thread;
+
 use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shm_rpc::{
     Call, CallError, CallOptions, Client, Deadline, Encoded, Encoding, End, Ended, Geometry, Pod, Served, Server,
-    ServerControl, Started, Tags, Trace,
+    Started, Tags, Trace,
 };
+use thread::{channel, echo, soon};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-type Serving = std::thread::JoinHandle<Served>;
-
-fn channel(handler: impl FnMut(Call<'_>) + Send + 'static) -> (Client, ServerControl, Serving) {
-    let (caller, callee) = End::pair(Geometry::DEFAULT, Geometry::DEFAULT).unwrap();
-    let mut server = Server::new(callee);
-    let control = server.control();
-    let thread = std::thread::spawn(move || server.serve(handler).unwrap());
-    (Client::new(caller), control, thread)
-}
-
-fn soon() -> CallOptions {
-    CallOptions::with_deadline(Deadline::after(Duration::from_secs(20)))
-}
-
-fn echo(call: Call<'_>) {
-    let bytes = call.view().to_vec();
-    call.reply(&bytes[..]);
-}
 
 #[derive(Debug, PartialEq, Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]

@@ -1,31 +1,11 @@
 //! Calls of one thread in a row, and what the others find meanwhile.
 
+mod thread;
+
 use std::sync::mpsc;
-use std::time::Duration;
 
-use shm_rpc::{
-    Call, CallError, CallOptions, Client, Deadline, Encoded, Encoding, End, Geometry, Patience, Pod, Served, Server,
-    ServerControl, With,
-};
-
-type Serving = std::thread::JoinHandle<Served>;
-
-fn channel(handler: impl FnMut(Call<'_>) + Send + 'static) -> (Client, ServerControl, Serving) {
-    let (caller, callee) = End::pair(Geometry::DEFAULT, Geometry::DEFAULT).unwrap();
-    let mut server = Server::new(callee);
-    let control = server.control();
-    let thread = std::thread::spawn(move || server.serve(handler).unwrap());
-    (Client::new(caller), control, thread)
-}
-
-fn soon() -> CallOptions {
-    CallOptions::with_deadline(Deadline::after(Duration::from_secs(20)))
-}
-
-fn echo(call: Call<'_>) {
-    let bytes = call.view().to_vec();
-    call.reply(&bytes[..]);
-}
+use shm_rpc::{Call, CallError, Client, Encoded, Encoding, End, Geometry, Patience, Pod, Server, With};
+use thread::{channel, echo, soon};
 
 #[test]
 fn answers_come_in_the_order_of_the_calls() {
