@@ -111,6 +111,19 @@ impl World {
         self.mortise(&["publish", name]);
     }
 
+    /// Deploys the example site and what it calls; markdown is version 1.0.
+    pub fn deploy_site(&self) {
+        for module in ["dictionary", "spell", "markdown-1", "site"] {
+            self.install(module);
+        }
+        for module in ["dictionary", "spell", "markdown", "site"] {
+            self.mortise(&["start", module]);
+        }
+        for module in ["spell", "markdown", "site"] {
+            self.mortise(&["publish", module]);
+        }
+    }
+
     /// `mortise call`: the answer, or what was said instead.
     ///
     /// # Errors

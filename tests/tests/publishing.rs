@@ -58,15 +58,7 @@ fn errors_keep_their_kind_all_the_way() {
 fn who_calls_a_withdrawn_service_is_told_so_instead_of_waiting_for_it() {
     as_root!();
     let world = World::start();
-    for module in ["dictionary", "spell", "markdown-1", "site"] {
-        world.install(module);
-    }
-    for module in ["dictionary", "spell", "markdown", "site"] {
-        world.mortise(&["start", module]);
-    }
-    for module in ["spell", "markdown", "site"] {
-        world.mortise(&["publish", module]);
-    }
+    world.deploy_site();
     let check = || world.post("/site/check", "Teh server").expect("an answer");
     assert_eq!(check().0, 200);
     // A call that waited would end by its deadline: 504.

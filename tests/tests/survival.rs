@@ -63,15 +63,7 @@ fn an_exit_that_nobody_saw_is_noticed_by_the_successor() {
 fn requests_under_way_do_not_notice_a_kill() {
     as_root!();
     let mut world = World::start();
-    for module in ["dictionary", "spell", "markdown-1", "site"] {
-        world.install(module);
-    }
-    for module in ["dictionary", "spell", "markdown", "site"] {
-        world.mortise(&["start", module]);
-    }
-    for module in ["spell", "markdown", "site"] {
-        world.mortise(&["publish", module]);
-    }
+    world.deploy_site();
     let stop = AtomicBool::new(false);
     let agent = ureq::Agent::new_with_defaults();
     let url = format!("http://{}/site/check", world.ingress);

@@ -29,15 +29,8 @@ fn fifty_swaps_under_load_lose_neither_a_call_nor_a_request() {
     world.deploy("unruly");
     world.deploy("load");
     install(&world, &another(&world, "2.0.0", ""));
-    for module in ["dictionary", "spell", "markdown-1", "markdown-2", "site"] {
-        world.install(module);
-    }
-    for module in ["dictionary", "spell", "markdown@1.0.0", "site"] {
-        world.mortise(&["start", module]);
-    }
-    for module in ["spell", "markdown", "site"] {
-        world.mortise(&["publish", module]);
-    }
+    world.deploy_site();
+    world.install("markdown-2");
     let stop = AtomicBool::new(false);
     let url = format!("http://{}/site/render", world.ingress);
     let document = "# Title\n\n| a | b |\n|---|---|\n| teh | x |\n";
