@@ -3,9 +3,14 @@
 mod thread;
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use shm_rpc::{Call, CallError, Client, Encoded, Encoding, End, Geometry, Patience, Pod, Server, With};
 use thread::{channel, echo, soon};
+use tokio::time::timeout;
+
+/// Nothing that is waited for takes this long, unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn answers_come_in_the_order_of_the_calls() {
@@ -152,23 +157,30 @@ fn answers_from_the_loop_and_from_elsewhere_take_turns() {
 /// may sleep through the first answer. A task, because it has no timer that would help it out.
 #[tokio::test]
 async fn an_answer_wakes_although_the_next_call_keeps_the_callee() {
-    let (send, receive) = mpsc::channel();
     let (caller, callee) = End::pair(Geometry::DEFAULT, Geometry::DEFAULT).unwrap();
+    let client = Client::with_patience(caller, Patience::Park);
+    // Dropped before the client, so that a failure does not leave the callee waiting.
+    let (go, may_go) = mpsc::channel();
     let mut server = Server::with_patience(callee, Patience::Park);
     let thread = std::thread::spawn(move || {
         let kept = |call: Call<'_>| {
-            if call.method() == 1 {
-                receive.recv().unwrap();
+            if may_go.recv().is_ok() {
+                call.reply(());
             }
-            call.reply(());
         };
         server.serve(kept).unwrap()
     });
-    let client = Client::with_patience(caller, Patience::Park);
-    for _ in 0..500 {
-        let (first, next) = (client.start(0, &soon(), ()).unwrap(), client.start(1, &soon(), ()).unwrap());
-        first.await.unwrap();
-        send.send(()).unwrap();
+    for round in 0..500 {
+        let (first, next) = (client.start(0, &soon(), ()).unwrap(), client.start(0, &soon(), ()).unwrap());
+        // A task of its own: the end of our patience must not poll it, which would find the answer without a wake.
+        let first = tokio::spawn(first);
+        if round % 2 == 0 {
+            // It sleeps when the callee may answer; else the sleep and the answer are a race.
+            tokio::task::yield_now().await;
+        }
+        go.send(()).unwrap();
+        timeout(PATIENCE, first).await.expect("nobody sleeps through it").unwrap().unwrap();
+        go.send(()).unwrap();
         next.await.unwrap();
     }
     client.close();
