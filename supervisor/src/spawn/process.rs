@@ -141,8 +141,9 @@ mod tests {
     fn how_an_orphan_ended_is_known_before_and_after_its_new_parent_collects_it() {
         use std::io::{BufRead as _, BufReader};
         use std::process::{Command, Stdio};
+        // By way of descriptor 3: a shell gives what it starts with `&` /dev/null for an input, and the orphan would not wait.
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", r#"/bin/sh -c 'read line; exit 7' <&0 & echo $!"#])
+            .args(["-c", r#"exec 3<&0; /bin/sh -c 'read line; exit 7' <&3 & echo $!"#])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
