@@ -20,6 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The uid of a supervisor without privileges: `nobody`.
 const NOBODY: u32 = 65_534;
 
+/// The mortise.toml of a supervisor in this folder; empty, if nobody has written it.
+fn config(folder: &Path) -> PathBuf {
+    let path = folder.join("mortise.toml");
+    if !path.exists() {
+        fs::write(&path, "").expect("mortise.toml");
+    }
+    path
+}
+
 /// A `mortised` started by hand, and what it tells its service manager.
 struct Mortised {
     child: Child,
@@ -47,6 +56,7 @@ impl Mortised {
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).expect("a mode");
         notify.set_read_timeout(Some(Duration::from_millis(50))).expect("a time");
         command.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
+        command.arg("--config").arg(config(folder));
         command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
         command.stdin(Stdio::null()).stderr(fs::File::create(folder.join("log")).expect("a log"));
         change(&mut command);
@@ -85,6 +95,18 @@ impl Mortised {
 
     fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn has_logged(&self, text: &str) -> bool {
+        self.log().contains(text)
+    }
+
+    /// Has it read mortise.toml again; the status afterwards.
+    fn hang_up(&mut self) -> String {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP).expect("it runs");
+        // In one message with RELOADING=1, or systemd does not believe it.
+        self.told("MONOTONIC_USEC=");
+        self.told("STATUS=")
     }
 
     fn stop(mut self) {
@@ -136,6 +158,60 @@ fn the_watchdog_is_told_as_long_as_the_loop_turns() {
     }
     mortised.stop();
     nothing_is_left(&before);
+}
+
+#[test]
+fn a_hangup_takes_all_of_mortise_toml_or_nothing() {
+    as_root!();
+    let (artifacts, before, folder) = (artifacts(), Baseline::take(), folder());
+    let config = config(folder.path());
+    fs::write(&config, "log = \"warn\"\n").expect("mortise.toml");
+    let mut mortised = Mortised::start(folder.path(), &artifacts.programs, |it| {
+        it.env_remove("MORTISE_LOG");
+    });
+    assert_eq!(mortised.told("STATUS="), "STATUS=ready");
+    // With a filter that lets it through, what changed is in the log.
+    fs::write(&config, "log = \"info\"\n[timeouts]\nflip = \"9s\"\n").expect("mortise.toml");
+    assert_eq!(mortised.hang_up(), "STATUS=ready");
+    assert!(mortised.has_logged("timeouts.flip"), "{}", mortised.log());
+    // One thing that cannot change, one that is wrong: nothing of either is taken, not even what could be.
+    fs::write(&config, "log = \"debug\"\nlisten = [\"127.0.0.1:1\"]\n").expect("mortise.toml");
+    let status = mortised.hang_up();
+    assert!(status.contains("ready; mortise.toml was refused (1 error"), "{status}");
+    assert!(mortised.has_logged("`listen` cannot change while mortised runs"), "{}", mortised.log());
+    fs::write(&config, "log = \"debug\"\nnonsense = 1\ntenant_uids = 1\n").expect("mortise.toml");
+    let status = mortised.hang_up();
+    assert!(status.contains("(2 errors"), "{status}");
+    assert!(mortised.has_logged("mortise.toml:2:1"), "{}", mortised.log());
+    assert!(!mortised.has_logged("DEBUG"), "{}", mortised.log());
+    // Right again.
+    fs::write(&config, "log = \"debug\"\n").expect("mortise.toml");
+    assert_eq!(mortised.hang_up(), "STATUS=ready");
+    mortised.asked(&["ps"]);
+    mortised.stop();
+    nothing_is_left(&before);
+}
+
+#[test]
+fn a_configuration_is_checked_without_starting_anything() {
+    let (artifacts, folder) = (artifacts(), folder());
+    let config = config(folder.path());
+    let check = |text: &str| {
+        fs::write(&config, text).expect("mortise.toml");
+        let mut mortised = Command::new(artifacts.programs.join("mortised"));
+        mortised.env_remove("MORTISE_LOG").arg("--config").arg(&config).args(["--check-config", "--run", "/elsewhere"]);
+        let Output { status, stdout, stderr } = mortised.output().expect("mortised");
+        (status.code(), String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"))
+    };
+    let (code, printed, errors) = check("log = \"debug\"\n");
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let line = |key: &str| printed.lines().find(|it| it.starts_with(key)).unwrap_or_else(|| panic!("{key}: {printed}"));
+    assert!(line("log = \"debug\"").ends_with("mortise.toml:1"), "{printed}");
+    assert!(line("run = \"/elsewhere\"").ends_with("# --run"), "{printed}");
+    assert!(line("state").ends_with("# default"), "{printed}");
+    let (code, printed, errors) = check("log = \"debug\"\nlogg = 1\n");
+    assert_eq!((code, printed.as_str()), (Some(2), ""));
+    assert!(errors.contains("mortise.toml:2:1") && errors.contains("did you mean `log`"), "{errors}");
 }
 
 #[test]

@@ -182,6 +182,8 @@ fn launch(programs: &Path, options: &Options) -> Result<Child, Failure> {
         .map_err(|e| format!("{}: {e} (a socket's path has at most 107 bytes)", notify_path.display()))?;
     let log = File::options().create(true).append(true).open(folder.join("mortised.log"))?;
     let mut mortised = in_a_group(programs.join("mortised"), folder);
+    // This host's own mortise.toml is none of our business.
+    mortised.args(["--config", "/dev/null"]);
     mortised.arg("--state").arg(folder.join("state")).arg("--run").arg(folder.join("run"));
     mortised.arg("--listen").arg(options.listen.to_string());
     if let Some(base) = &options.base {

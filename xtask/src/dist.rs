@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   artifacts (programs, base) ─┐
-//!   dist/systemd, dist/deb ─────┼─▶ folder ──dpkg-deb──▶ target/dist/mortise_VERSION_ARCH.deb
+//!   dist/{etc,systemd,deb} ─────┼─▶ folder ──dpkg-deb──▶ target/dist/mortise_VERSION_ARCH.deb
 //!   mortise man, completions ───┘
 //! ```
 
@@ -25,6 +25,9 @@ pub struct Dist {
 }
 
 const UNITS: &[&str] = &["mortise.target", "mortised.service", "mortise-workers.service", "mortise-drain.service"];
+
+/// What an operator edits, and what dpkg therefore keeps.
+const SETTINGS: &str = "etc/mortise/mortise.toml";
 
 const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 
@@ -65,6 +68,7 @@ pub fn package(artifacts: &Artifacts) -> Result<PathBuf, Failure> {
     for script in SCRIPTS {
         put(&tree.join("DEBIAN").join(script), &fs::read(root().join("dist/deb").join(script))?, 0o755)?;
     }
+    put(&tree.join("DEBIAN/conffiles"), format!("/{SETTINGS}\n").as_bytes(), 0o644)?;
     let folder = artifacts.programs.join("deb");
     fs::create_dir_all(&folder)?;
     let file = folder.join(format!("mortise_{version}_{architecture}.deb"));
@@ -91,6 +95,8 @@ fn lay_out(artifacts: &Artifacts, tree: &Path) -> Result<(), Failure> {
         let unit_file = fs::read(root().join("dist/systemd").join(unit))?;
         put(&tree.join("usr/lib/systemd/system").join(unit), &unit_file, 0o644)?;
     }
+    put(&tree.join(SETTINGS), &fs::read(root().join("dist/etc/mortise.toml"))?, 0o644)?;
+    fs::create_dir_all(tree.join(format!("{SETTINGS}.d")))?;
     let mortise = artifacts.programs.join("mortise");
     for (shell, path) in COMPLETIONS {
         put(&tree.join(path), output(Command::new(&mortise).args(["completions", shell]))?.as_bytes(), 0o644)?;

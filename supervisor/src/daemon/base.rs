@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mortise_control::{ModuleName, TenantName};
 use semver::Version;
+use tokio::sync::watch;
 
 use super::StartError;
 use crate::api::{Desired, ModuleStatus, Operation, OperationState, Request, WorkerState};
@@ -74,24 +75,25 @@ impl fmt::Display for Condition {
     }
 }
 
-/// Tells whenever the condition of the base has changed.
-pub(super) async fn follow(
+/// Returns when the condition of the base is no more what it was; never, where there is none.
+pub(super) async fn changed(
     handle: &EngineHandle,
+    changes: &mut watch::Receiver<u64>,
     tenant: &TenantName,
-    module: &ModuleName,
-    mut last: Condition,
-    tell: impl Fn(&Condition),
-) {
-    let mut changes = handle.changes();
+    module: Option<&ModuleName>,
+    last: &Condition,
+) -> Condition {
+    let Some(module) = module else { return std::future::pending().await };
     while changes.changed().await.is_ok() {
         let state = handle.state();
         let status = state.modules.iter().find(|it| it.tenant == *tenant && it.module == *module);
         let now = condition(status.map(|it| &**it));
-        if std::mem::discriminant(&now) != std::mem::discriminant(&last) {
-            tell(&now);
-            last = now;
+        if std::mem::discriminant(&now) != std::mem::discriminant(last) {
+            return now;
         }
     }
+    // The loop has ended.
+    std::future::pending().await
 }
 
 fn condition(status: Option<&ModuleStatus>) -> Condition {

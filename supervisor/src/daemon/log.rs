@@ -3,14 +3,11 @@
 use std::io::{self, IsTerminal as _};
 
 use nix::sys::stat::fstat;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::{LogFormat, StartError};
-
-/// How much is logged, unless this variable says otherwise.
-const VARIABLE: &str = "MORTISE_LOG";
 
 /// Set by systemd to device and inode of what it has made stderr of a unit.
 const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
@@ -26,25 +23,41 @@ pub(super) fn format(asked: Option<LogFormat>) -> LogFormat {
     asked.unwrap_or(if in_journal { LogFormat::Journal } else { LogFormat::Text })
 }
 
+/// How much is logged. It may change while the log is written.
+pub(super) type Filter = reload::Handle<EnvFilter, Registry>;
+
+/// The filter that the text says. The settings have checked it.
+fn filter(text: &str) -> EnvFilter {
+    let own = EnvFilter::builder().parse_lossy(text);
+    own.add_directive(WORKERS.parse().unwrap_or_else(|_| unreachable!("a literal directive")))
+}
+
+/// Logs as much as the text says from now on.
+pub(super) fn change(handle: &Filter, text: &str) {
+    if let Err(error) = handle.reload(filter(text)) {
+        tracing::error!(%error, "the log's filter cannot be changed");
+    }
+}
+
 /// Starts the log.
 ///
 /// # Errors
 /// [`StartError::File`] when there is no journal.
-pub(super) fn start(format: LogFormat) -> Result<(), StartError> {
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = filter.add_directive(WORKERS.parse().unwrap_or_else(|_| unreachable!("a literal directive")));
-    let builder = tracing_subscriber::fmt().with_writer(io::stderr);
+pub(super) fn start(format: LogFormat, level: &str) -> Result<Filter, StartError> {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {
-        LogFormat::Text => builder.with_env_filter(filter).with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.with_env_filter(filter).json().init(),
+        LogFormat::Text => registry.with(lines.with_ansi(io::stderr().is_terminal())).init(),
+        LogFormat::Json => registry.with(lines.json()).init(),
         LogFormat::Journal => {
             let socket = std::path::Path::new("/run/systemd/journal/socket");
             let journal = tracing_journald::layer().map_err(StartError::file("connect to the journal", socket))?;
             // Fields by their plain names, in upper case: MODULE, TENANT, VERSION, WORKER, OPERATION.
-            tracing_subscriber::registry().with(filter).with(journal.with_field_prefix(None)).init();
+            registry.with(journal.with_field_prefix(None)).init();
         }
     }
-    Ok(())
+    Ok(handle)
 }
 
 /// A panic anywhere ends the process. A supervisor that has lost one of its tasks would look alive and lead nothing; a dead one is

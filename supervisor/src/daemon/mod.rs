@@ -1,7 +1,7 @@
 //! The daemon `mortised`: its arguments, what it makes sure of before it starts, its start and its end.
 //!
 //! ```text
-//!   arguments ─▶ ground (folders, locks, limits) ─▶ promises of the host ─▶ store, packages, groups
+//!   arguments, mortise.toml ─▶ settings ─▶ ground (folders, locks, limits) ─▶ promises of the host ─▶ store, packages, groups
 //!        ─▶ listeners (bound, or taken back from a living base) ─▶ engine ─▶ admin API ─▶ base ─▶ READY
 //!        ─▶ SIGTERM or `mortise shutdown` ─▶ everything stopped and removed ─▶ 0
 //!        ─▶ SIGTERM where the workers have a unit of their own ─▶ left to the successor ─▶ 0
@@ -17,7 +17,10 @@ mod ground;
 mod listeners;
 mod log;
 mod notify;
+mod reload;
 mod run;
+mod settings;
+mod standing;
 mod workers_unit;
 
 pub use arguments::{Arguments, LogFormat};
@@ -28,11 +31,17 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use nix::sys::signal::SigSet;
 
+use reload::Reload;
+use settings::Loaded;
+
 /// The word that makes this program the loader of a resource. Not for people.
 const LOADER: &str = "loader";
 
 /// The word that makes it the one process of the workers' unit.
 const HOLD: &str = "hold";
+
+/// The exit code where the command line, or what it leads to, is wrong.
+const WRONG: u8 = 2;
 
 /// The exit code after `mortise shutdown` where a service manager would start this program again after any other.
 const SHUT_DOWN: u8 = 100;
@@ -48,13 +57,27 @@ pub fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     hear_signals();
-    let format = log::format(arguments.log_format);
-    if let Err(error) = log::start(format) {
-        eprintln!("mortised does not start: {error}");
-        return ExitCode::FAILURE;
-    }
+    let loaded = match Loaded::new(&arguments) {
+        Ok(loaded) if arguments.check_config => {
+            print!("{loaded}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(loaded) => loaded,
+        Err(refused) => {
+            eprint!("{refused}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    let format = log::format(loaded.settings.log_format);
+    let filter = match log::start(format, &loaded.settings.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("mortised does not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     log::abort_on_panic();
-    match run::run(arguments, format) {
+    match run::run(Reload { arguments, in_force: loaded, filter }, format) {
         Ok(run::Ended::Stopped | run::Ended::Left) => ExitCode::SUCCESS,
         Ok(run::Ended::ShutDown) => ExitCode::from(SHUT_DOWN),
         Err(error) => {

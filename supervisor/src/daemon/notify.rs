@@ -18,6 +18,14 @@ pub(super) fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
 
+/// What was in force is being replaced; [`ready`] says that it is done. From systemd 253 on the time belongs to it.
+pub(super) fn reloading(status: &str) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status(status)]),
+        Err(error) => tracing::warn!(%error, "the service manager cannot be told"),
+    }
+}
+
 /// On the way out.
 pub(super) fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);

@@ -4,20 +4,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use mortise_control::TenantName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::ground::{Ground, raise_descriptors};
 use super::listeners::{self, Listeners, bind_unix};
-use super::{Arguments, LogFormat, StartError, base, notify, workers_unit};
+use super::reload::Reload;
+use super::settings::Settings;
+use super::{LogFormat, StartError, base, notify, standing, workers_unit};
 use crate::admin::{self, AdminApi, Shutdown};
 use crate::api::HostStatus;
 use crate::cgroup::{Groups, Layout};
 use crate::doctor::Places;
-use crate::engine::{Controls, Engine, EngineHandle, Parts};
+use crate::engine::{Engine, Parts};
 use crate::host::{self, Enforcement};
-use crate::lifecycle::{self, Runtime};
+use crate::lifecycle::Runtime;
 use crate::logs::{FileMirror, LogSink, LogStore, Mirror};
 use crate::package::{Digest, Installed, PackageStore};
 use crate::spawn::{self, Spawner};
@@ -51,19 +52,19 @@ enum Told {
 }
 
 /// Runs the supervisor until it is told to stop.
-pub(super) fn run(arguments: Arguments, format: LogFormat) -> Result<Ended, StartError> {
+pub(super) fn run(mut reload: Reload, format: LogFormat) -> Result<Ended, StartError> {
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(StartError::kernel("start the event loop"))?;
-    runtime.block_on(supervise(arguments, format))
+    runtime.block_on(supervise(&mut reload, format))
 }
 
 /// What was made sure of before anything is started.
 struct Prepared {
-    arguments: Arguments,
+    settings: Settings,
     state: Ground,
     run: Ground,
     groups: Arc<Groups>,
@@ -76,12 +77,14 @@ struct Prepared {
     listeners: Listeners,
 }
 
-async fn supervise(arguments: Arguments, format: LogFormat) -> Result<Ended, StartError> {
-    // From here on a SIGTERM is not the end, but the beginning of an orderly one.
+async fn supervise(reload: &mut Reload, format: LogFormat) -> Result<Ended, StartError> {
+    // From here on a SIGTERM is not the end, but the beginning of an orderly one, and a SIGHUP no end at all.
     let mut signals = Signals::new()?;
-    let prepared = prepare(arguments)?;
+    let mut hangups = signal(SignalKind::hangup()).map_err(StartError::kernel("catch signals"))?;
+    tracing::debug!(files = ?reload.in_force.files, "settings:\n{}", reload.in_force);
+    let prepared = prepare(reload.in_force.settings.clone())?;
     let groups = Arc::clone(&prepared.groups);
-    let ended = serve(prepared, format, &mut signals).await;
+    let ended = serve(prepared, format, &mut signals, (reload, &mut hangups)).await;
     // What is left in them is told, not hidden: they stay.
     if matches!(ended, Ok(Ended::Stopped | Ended::ShutDown))
         && let Err(error) = groups.close()
@@ -91,21 +94,21 @@ async fn supervise(arguments: Arguments, format: LogFormat) -> Result<Ended, Sta
     ended
 }
 
-fn prepare(arguments: Arguments) -> Result<Prepared, StartError> {
-    let state = Ground::take(&arguments.state, 0o700, "--state")?;
-    let run = Ground::take(&arguments.run, 0o755, "--run")?;
-    let layout = match &arguments.workers_unit {
+fn prepare(settings: Settings) -> Result<Prepared, StartError> {
+    let state = Ground::take(&settings.state, 0o700, "--state")?;
+    let run = Ground::take(&settings.run, 0o755, "--run")?;
+    let layout = match &settings.workers_unit {
         None => Layout::detect()?,
         Some(unit) => Layout::detect()?.below(&workers_unit::group(unit)?)?,
     };
     let groups = Arc::new(Groups::open(layout, state.path())?);
     let promises = host::probe(&groups);
-    let enforcement = promises.decide(&arguments.allow_degraded.iter().copied().collect())?;
+    let enforcement = promises.decide(&settings.allow_degraded.iter().copied().collect())?;
     let packages = Arc::new(PackageStore::open(&state.path().join("packages"))?);
-    let base = arguments.base.as_ref().map(|it| base::take_in(it, state.path(), &packages)).transpose()?;
+    let base = settings.base.as_ref().map(|it| base::take_in(it, state.path(), &packages)).transpose()?;
     let (store, records) = Store::open(&state.path().join("mortise.redb"))?;
-    let listeners = listeners::open(state.path(), run.path(), &arguments.listen, &bases(&records))?;
-    Ok(Prepared { arguments, state, run, groups, promises, enforcement, packages, base, store, records, listeners })
+    let listeners = listeners::open(state.path(), run.path(), &settings.listen, &bases(&records))?;
+    Ok(Prepared { settings, state, run, groups, promises, enforcement, packages, base, store, records, listeners })
 }
 
 /// The processes of the bases that an earlier supervisor had started.
@@ -118,25 +121,27 @@ fn bases(records: &Records) -> Vec<u32> {
     occupants.filter(is_base).filter_map(|it| Some(it.process?.0)).collect()
 }
 
-async fn serve(prepared: Prepared, format: LogFormat, signals: &mut Signals) -> Result<Ended, StartError> {
-    let Prepared { arguments, state, run, groups, promises, enforcement, packages, base, store, records, listeners } =
+async fn serve(
+    prepared: Prepared,
+    format: LogFormat,
+    signals: &mut Signals,
+    (reload, hangups): (&mut Reload, &mut Signal),
+) -> Result<Ended, StartError> {
+    let Prepared { settings, state, run, groups, promises, enforcement, packages, base, store, records, listeners } =
         prepared;
     let host = host_status(&listeners, &promises);
     let spawning = spawn::Config {
         run: run.path().into(),
-        init: libexec(&arguments)?.join("mortise-init"),
-        http_gid: arguments.tenant_uids - 1,
+        init: libexec(&settings)?.join("mortise-init"),
+        http_gid: settings.tenant_uids - 1,
         enforcement: enforcement.clone(),
     };
-    let config = lifecycle::Config {
-        first_uid: arguments.tenant_uids,
-        http_folder: spawning.http_folder(),
-        ..lifecycle::Config::default()
-    };
+    let http_folder = spawning.http_folder();
+    let config = settings.policy(http_folder.clone());
     let spawner = Spawner::new(spawning, Arc::clone(&groups))?;
     clean_up(&records, &spawner, &groups, &packages, base.as_ref()).await;
 
-    let admin_socket = arguments.admin_socket();
+    let admin_socket = settings.admin_socket();
     let admin_listener = tokio::net::UnixListener::from_std(bind_unix(&admin_socket, 0o660)?)
         .map_err(StartError::file("watch the socket", &admin_socket))?;
     let logs = Arc::new(LogStore::default());
@@ -172,7 +177,7 @@ async fn serve(prepared: Prepared, format: LogFormat, signals: &mut Signals) -> 
         doctor: Places {
             state: state.path().into(),
             run: run.path().into(),
-            libexec: Some(libexec(&arguments)?),
+            libexec: Some(libexec(&settings)?),
             listen: Vec::new(),
         },
         promises: Arc::new(promises),
@@ -186,13 +191,15 @@ async fn serve(prepared: Prepared, format: LogFormat, signals: &mut Signals) -> 
     let told = tokio::select! {
         // Whichever comes first; a base that takes long does not keep anybody from stopping.
         told = told(signals, &shutdown) => told,
-        () = start_up(&handle, &controls, base, &listeners.fresh) => told(signals, &shutdown).await,
+        () = standing::keep(&handle, &controls, base, &listeners.fresh, (reload, hangups, &http_folder)) => {
+            told(signals, &shutdown).await
+        }
         _ = &mut engine => {
             tracing::error!("the loop ended unasked");
             Told::Signal
         }
     };
-    let ending = match (told, &arguments.workers_unit) {
+    let ending = match (told, &settings.workers_unit) {
         (Told::Signal, Some(unit)) => {
             notify::stopping("leaving the modules to the next supervisor");
             tracing::info!(unit, "the modules go on without this supervisor");
@@ -239,31 +246,6 @@ async fn told(signals: &mut Signals, shutdown: &Shutdown) -> Told {
     }
 }
 
-/// Waits until all of an earlier life is found or known to be gone, brings up the base, says that the supervisor is ready, and then
-/// for ever how the base does.
-async fn start_up(handle: &EngineHandle, controls: &Controls, base: Option<Installed>, fresh: &[std::net::SocketAddr]) {
-    controls.settled().await;
-    let module = base.as_ref().map(|it| it.manifest.name.clone());
-    let tenant = TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"));
-    let mut condition = base::Condition::Serves;
-    if let Some(base) = base {
-        notify::status("starting the base");
-        if let Err(reason) = base::bring_up(handle, tenant.clone(), base).await {
-            tracing::error!(reason, "the base does not serve");
-            condition = base::Condition::Fails(reason);
-        }
-    }
-    for address in fresh {
-        tracing::warn!(%address, "the running base does not listen there yet; `mortise restart` of the base hands it over");
-    }
-    tracing::info!("{condition}");
-    notify::ready(&condition.to_string());
-    match module {
-        Some(module) => base::follow(handle, &tenant, &module, condition, |it| notify::status(&it.to_string())).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn host_status(listeners: &Listeners, promises: &host::Report) -> HostStatus {
     HostStatus {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -274,8 +256,8 @@ fn host_status(listeners: &Listeners, promises: &host::Report) -> HostStatus {
     }
 }
 
-fn libexec(arguments: &Arguments) -> Result<PathBuf, StartError> {
-    if let Some(folder) = &arguments.libexec {
+fn libexec(settings: &Settings) -> Result<PathBuf, StartError> {
+    if let Some(folder) = &settings.libexec {
         return std::path::absolute(folder).map_err(StartError::file("find the folder", folder));
     }
     let own = std::env::current_exe().map_err(StartError::kernel("find this program's own file"))?;

@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::resources::Loaded;
 use super::workers::Begun;
-use crate::lifecycle::{Event, ResourceId};
+use crate::lifecycle::{Config, Event, ResourceId};
 
 /// The answer of a performer, or a word from the daemon. Their number is bounded by the actions under way.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) enum Report {
     Loaded { resource: ResourceId, loaded: Box<Loaded> },
     /// End, and leave everything as it is: a successor takes it over.
     Leave,
+    /// Other numbers of the policy.
+    Configure(Box<Config>),
     /// Is the loop alive?
     Heartbeat(oneshot::Sender<()>),
 }
@@ -39,6 +41,13 @@ impl Controls {
     pub async fn leave(&self) {
         // A loop that has ended has left.
         let _ = self.reports.send(Report::Leave).await;
+    }
+
+    /// Changes the numbers of the policy. Times that run already end as they would have. The uids and the folder are to be what they are:
+    /// workers have them.
+    pub async fn configure(&self, config: Config) {
+        // A loop that has ended needs none.
+        let _ = self.reports.send(Report::Configure(Box::new(config))).await;
     }
 
     /// Returns once the loop has taken a turn. Never returns when it hangs.

@@ -133,6 +133,7 @@ impl Engine {
                 self.resources.leave();
                 self.stopped = true;
             }
+            Report::Configure(config) => self.state.configure(*config),
             Report::Heartbeat(beat) => {
                 let _ = beat.send(());
             }

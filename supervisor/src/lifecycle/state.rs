@@ -81,6 +81,11 @@ impl State {
         }
     }
 
+    /// From now on other numbers. What waits already waits as long as it would have.
+    pub fn configure(&mut self, config: Config) {
+        self.config = config;
+    }
+
     /// Takes one event and says what is to be done. Never fails: what an event asks in vain is answered by actions.
     #[must_use]
     pub fn step(&mut self, event: Event, now: &Now) -> Vec<Action> {

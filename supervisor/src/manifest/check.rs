@@ -25,7 +25,7 @@ impl std::fmt::Display for Problem {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Check {
+pub(crate) struct Check {
     pub problems: Vec<Problem>,
 }
 

@@ -1,5 +1,6 @@
-//! The JSON Schema of module.toml, made from the types that read it.
+//! The JSON Schema of module.toml, made from the types that read it; the same for other files of ours.
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform as _};
 use serde_json::Value;
@@ -9,11 +10,12 @@ use super::ManifestFile;
 /// The JSON Schema (2020-12) of module.toml, for editors and other tools.
 #[must_use]
 pub fn json_schema() -> Value {
-    internal()
+    schema_of::<ManifestFile>()
 }
 
-pub(super) fn internal() -> Value {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<ManifestFile>();
+/// The schema of a file of ours, where every key is optional.
+pub(crate) fn schema_of<F: JsonSchema>() -> Value {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<F>();
     RecursiveTransform(without_null).transform(&mut schema);
     schema.to_value()
 }

@@ -15,7 +15,7 @@ use super::report::Fault;
 
 /// The way to a value.
 #[derive(Clone, Debug, Default)]
-pub(super) struct KeyPath(String);
+pub(crate) struct KeyPath(String);
 
 impl KeyPath {
     pub fn key(&self, key: &str) -> Self {

@@ -75,6 +75,30 @@ restarts_of_the_supervisor_lose_nothing() {
   echo "$before"; pids
   [ "$(pids)" = "$before" ]
 }
+a_reload_takes_all_or_nothing() {
+  local drop_in=/etc/mortise/mortise.toml.d/50-test.toml before=$(pids)
+  /usr/lib/mortise/mortised --check-config | grep 'listen = \["127.0.0.1:8080"\] .*# /etc/mortise/mortise.toml:'
+  echo 'log = "debug"' > $drop_in
+  systemctl reload mortised
+  eventually sh -c "journalctl -b -u mortised -o cat | grep 'mortise.toml is read again'"
+  eventually is mortised StatusText ready
+  is mortised ActiveState active
+  # Wrong: the reload fails, and nothing has changed.
+  echo 'logg = "info"' > $drop_in
+  ! systemctl reload mortised
+  is mortised StatusText ready
+  journalctl -b -u mortised -o cat | grep 'did you mean `log`'
+  # Right, but not at run time: the status tells.
+  echo 'listen = ["127.0.0.1:9999"]' > $drop_in
+  systemctl reload mortised
+  eventually sh -c 'systemctl show --value -p StatusText mortised | grep "ready; mortise.toml was refused"'
+  rm $drop_in
+  systemctl reload mortised
+  eventually is mortised StatusText ready
+  is mortised ActiveState active
+  [ "$(pids)" = "$before" ]
+  checked
+}
 a_shutdown_lasts() {
   mortise shutdown
   eventually is mortised ActiveState inactive
@@ -109,12 +133,12 @@ a_purge_leaves_nothing() {
   dpkg --purge mortise
   nothing_runs
   local left
-  for left in /var/lib/mortise /run/mortise /usr/lib/mortise; do [ ! -e $left ]; done
+  for left in /var/lib/mortise /run/mortise /usr/lib/mortise /etc/mortise; do [ ! -e $left ]; done
 }
 
 first_boot() {
   for it in installs starts runs_the_tour workers_are_in_their_own_unit the_journal_knows_modules \
-    restarts_of_the_supervisor_lose_nothing a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start
+    restarts_of_the_supervisor_lose_nothing a_reload_takes_all_or_nothing a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start
   do step $it; done
 }
 second_boot() { for it in modules_are_back_after_a_reboot a_purge_leaves_nothing; do step $it; done; }

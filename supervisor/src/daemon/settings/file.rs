@@ -1,0 +1,204 @@
+//! mortise.toml as it is written: plain data, every key optional, nothing believed yet; and what it means.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use super::super::LogFormat;
+use super::super::arguments::{FIRST_UID_LEAST, FIRST_UID_MOST};
+use super::{Settings, Timeouts};
+use crate::host::Promise;
+use crate::manifest::{Check, KeyPath, Problem, show_duration};
+
+/// The fewest and the most ended operations that can be remembered.
+const REMEMBERED: (i64, i64) = (16, 65_536);
+
+/// The settings of `mortised`: each option of its command line by its name, with `_` for `-`, and more.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "mortise.toml")]
+pub(super) struct SettingsFile {
+    pub state: Option<String>,
+    pub run: Option<String>,
+    pub admin: Option<String>,
+    pub listen: Option<Vec<String>>,
+    pub base: Option<String>,
+    pub libexec: Option<String>,
+    pub allow_degraded: Option<Vec<String>>,
+    pub workers_unit: Option<String>,
+    pub tenant_uids: Option<i64>,
+    pub log: Option<String>,
+    pub log_format: Option<LogFormat>,
+    pub remembered_operations: Option<i64>,
+    pub timeouts: TimeoutsFile,
+}
+
+/// How long things may take that do not belong to one module.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TimeoutsFile {
+    pub map: Option<String>,
+    pub routes: Option<String>,
+    pub caller_release: Option<String>,
+    pub flip: Option<String>,
+    pub reconnect: Option<String>,
+    pub receipt: Option<String>,
+}
+
+impl SettingsFile {
+    /// The settings, with what stands here instead of what they were.
+    ///
+    /// # Errors
+    /// Every value that cannot be.
+    pub fn over(self, under: Settings) -> Result<Settings, Vec<Problem>> {
+        let mut check = Check::default();
+        let root = KeyPath::default();
+        let it = &mut check;
+        let settings = Settings {
+            state: path(it, &root.key("state"), self.state).unwrap_or(under.state),
+            run: path(it, &root.key("run"), self.run).unwrap_or(under.run),
+            admin: path(it, &root.key("admin"), self.admin).or(under.admin),
+            listen: each(it, &root.key("listen"), self.listen, address).unwrap_or(under.listen),
+            base: path(it, &root.key("base"), self.base).or(under.base),
+            libexec: path(it, &root.key("libexec"), self.libexec).or(under.libexec),
+            allow_degraded: each(it, &root.key("allow_degraded"), self.allow_degraded, promise)
+                .unwrap_or(under.allow_degraded),
+            workers_unit: unit(it, &root.key("workers_unit"), self.workers_unit).or(under.workers_unit),
+            tenant_uids: it.integer(
+                &root.key("tenant_uids"),
+                self.tenant_uids,
+                under.tenant_uids,
+                FIRST_UID_LEAST,
+                FIRST_UID_MOST,
+            ),
+            log: filter(it, &root.key("log"), self.log).unwrap_or(under.log),
+            log_format: self.log_format.or(under.log_format),
+            remembered_operations: it.integer(
+                &root.key("remembered_operations"),
+                self.remembered_operations,
+                under.remembered_operations,
+                REMEMBERED.0,
+                REMEMBERED.1,
+            ),
+            timeouts: self.timeouts.over(it, &under.timeouts),
+        };
+        if check.problems.is_empty() { Ok(settings) } else { Err(check.problems) }
+    }
+}
+
+impl TimeoutsFile {
+    fn over(&self, check: &mut Check, under: &Timeouts) -> Timeouts {
+        let table = KeyPath::default().key("timeouts");
+        let mut time = |key, text: &Option<String>, default| check.duration(&table.key(key), text.as_deref(), default);
+        Timeouts {
+            map: time("map", &self.map, under.map),
+            routes: time("routes", &self.routes, under.routes),
+            caller_release: time("caller_release", &self.caller_release, under.caller_release),
+            flip: time("flip", &self.flip, under.flip),
+            reconnect: time("reconnect", &self.reconnect, under.reconnect),
+            receipt: time("receipt", &self.receipt, under.receipt),
+        }
+    }
+}
+
+/// As somebody would have written them.
+impl From<&Settings> for SettingsFile {
+    fn from(it: &Settings) -> Self {
+        let path = |path: &PathBuf| path.display().to_string();
+        let time = |time| Some(show_duration(time));
+        Self {
+            state: Some(path(&it.state)),
+            run: Some(path(&it.run)),
+            admin: Some(path(&it.admin_socket())),
+            listen: Some(it.listen.iter().map(ToString::to_string).collect()),
+            base: it.base.as_ref().map(path),
+            libexec: it.libexec.as_ref().map(path),
+            allow_degraded: Some(it.allow_degraded.iter().map(ToString::to_string).collect()),
+            workers_unit: it.workers_unit.clone(),
+            tenant_uids: Some(it.tenant_uids.into()),
+            log: Some(it.log.clone()),
+            log_format: it.log_format,
+            remembered_operations: Some(it.remembered_operations.into()),
+            timeouts: TimeoutsFile {
+                map: time(it.timeouts.map),
+                routes: time(it.timeouts.routes),
+                caller_release: time(it.timeouts.caller_release),
+                flip: time(it.timeouts.flip),
+                reconnect: time(it.timeouts.reconnect),
+                receipt: time(it.timeouts.receipt),
+            },
+        }
+    }
+}
+
+/// The service manager starts us wherever it likes.
+fn path(check: &mut Check, key: &KeyPath, text: Option<String>) -> Option<PathBuf> {
+    let text = text?;
+    check.text(key, &text);
+    if !text.starts_with('/') {
+        check.refuse(key, &text, "is not absolute", "an absolute path, like \"/var/lib/mortise\"");
+    }
+    Some(text.into())
+}
+
+fn each<T>(
+    check: &mut Check,
+    key: &KeyPath,
+    texts: Option<Vec<String>>,
+    one: impl Fn(&mut Check, &KeyPath, &str) -> Option<T>,
+) -> Option<Vec<T>> {
+    let texts = texts?;
+    check.count(key, texts.len());
+    Some(texts.iter().enumerate().filter_map(|(index, text)| one(check, &key.index(index), text)).collect())
+}
+
+fn address(check: &mut Check, key: &KeyPath, text: &str) -> Option<SocketAddr> {
+    let address = text.parse();
+    if address.is_err() {
+        check.refuse(
+            key,
+            text,
+            "is not an address with a port",
+            "like \"127.0.0.1:8080\", \"0.0.0.0:80\" or \"[::]:80\"",
+        );
+    }
+    address.ok()
+}
+
+fn promise(check: &mut Check, key: &KeyPath, text: &str) -> Option<Promise> {
+    let promise = text.parse();
+    if promise.is_err() {
+        check.refuse(key, text, "is no promise", Promise::ALL.map(Promise::name).join(", "));
+    }
+    promise.ok()
+}
+
+fn unit(check: &mut Check, key: &KeyPath, text: Option<String>) -> Option<String> {
+    let text = text?;
+    check.text(key, &text);
+    if !text.ends_with(".service") {
+        check.refuse(
+            key,
+            &text,
+            "is no service unit",
+            "the unit that runs `mortised hold`, like \"mortise-workers.service\"",
+        );
+    }
+    Some(text)
+}
+
+fn filter(check: &mut Check, key: &KeyPath, text: Option<String>) -> Option<String> {
+    let text = text?;
+    if let Err(why) = EnvFilter::builder().parse(&text) {
+        check.refuse(
+            key,
+            &text,
+            &format!("is not a filter: {why}"),
+            "off, error, warn, info, debug or trace, also for a part, like \"info,mortise_supervisor::engine=trace\"",
+        );
+    }
+    Some(text)
+}
