@@ -32,7 +32,10 @@ impl Bell {
     pub(crate) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<io::Result<Heard>> {
         let mut guard = ready!(self.0.poll_read_ready(cx))?;
         let heard = hear(self.0.get_ref());
-        guard.clear_ready();
+        // What is left brings no news of its own: neither the next ring nor the end of the peer would be heard.
+        if heard != Heard::More {
+            guard.clear_ready();
+        }
         Poll::Ready(Ok(heard))
     }
 }

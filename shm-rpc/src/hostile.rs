@@ -385,6 +385,41 @@ mod tests {
         });
     }
 
+    /// Rings until the bell holds no more, so that a later ring finds no room in it.
+    #[cfg(feature = "tokio")]
+    fn ring_until_full(bell: &std::os::fd::OwnedFd) {
+        use std::os::fd::AsRawFd;
+        let ring = || nix::sys::socket::send(bell.as_raw_fd(), &[0; 4096], nix::sys::socket::MsgFlags::MSG_DONTWAIT);
+        while ring().is_ok() {}
+    }
+
+    /// A ring that finds the bell full counts on its listener to come back for those that are in it.
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn a_full_bell_wakes_a_callee_and_then_a_caller() {
+        let (caller, callee) = End::pair(geometry(), geometry()).unwrap();
+        ring_until_full(&caller.wake);
+        ring_until_full(&callee.wake);
+        let (client, mut server) = (Client::new(caller), Server::new(callee));
+        let control = server.control();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let serving = std::thread::spawn(move || {
+            runtime.block_on(server.serve_async(|call| {
+                call.reply(());
+                std::future::ready(())
+            }))
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for _ in 0..3_000 {
+                let options = CallOptions::with_deadline(Deadline::after(std::time::Duration::from_secs(60)));
+                client.start(1, &options, ()).unwrap().await.unwrap();
+            }
+        });
+        control.close();
+        assert_eq!(serving.join().unwrap().unwrap().served, 3_000);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(3_000))]
 

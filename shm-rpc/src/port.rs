@@ -2,12 +2,9 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-#[cfg(feature = "tokio")]
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-#[cfg(feature = "tokio")]
-use nix::sys::socket::recv;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{MsgFlags, recv, send};
 
 use crate::arena::Outbox;
 use crate::control::{Barrier, FUTEX, SOCKET, Wake};
@@ -25,12 +22,13 @@ pub(crate) struct Port {
 }
 
 /// What was heard on the bell.
-#[cfg(feature = "tokio")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Heard {
     /// It may have rung; everything that was queued has been taken.
     Quiet,
+    /// It has rung so often that more may be queued: it must be listened to again.
+    More,
     /// The peer's end is closed: the peer is gone.
     PeerGone,
 }
@@ -72,17 +70,40 @@ impl Port {
     }
 }
 
-/// Takes everything that is queued on a bell.
-#[cfg(feature = "tokio")]
+/// The most rings that are taken at a time. An honest peer rings once for each sleep; one that rings without end must not keep its
+/// listener from anything else.
+const RINGS: usize = 64;
+
+/// Takes what is queued on a bell, up to [`RINGS`].
 pub(crate) fn hear(bell: &impl AsRawFd) -> Heard {
-    let mut bytes = [0; 64];
-    loop {
-        match recv(bell.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => return Heard::PeerGone,
-            Ok(n) if n == bytes.len() => {}
-            Err(Errno::EINTR) => {}
-            Ok(_) | Err(Errno::EAGAIN) => return Heard::Quiet,
-            Err(_) => return Heard::PeerGone,
+    match recv(bell.as_raw_fd(), &mut [0; RINGS], MsgFlags::MSG_DONTWAIT) {
+        Ok(0) => Heard::PeerGone,
+        Ok(RINGS) | Err(Errno::EINTR) => Heard::More,
+        Ok(_) | Err(Errno::EAGAIN) => Heard::Quiet,
+        Err(_) => Heard::PeerGone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment;
+
+    #[test]
+    fn a_bell_that_rings_without_end_is_heard_in_bounds() {
+        let (ours, theirs) = segment::wake_pair().unwrap();
+        let mut rings = 0;
+        while let Ok(sent) = send(theirs.as_raw_fd(), &[0; 4096], MsgFlags::MSG_DONTWAIT) {
+            rings += sent;
         }
+        assert!(rings > 10 * RINGS);
+        assert_eq!(hear(&ours), Heard::More);
+        drop(theirs);
+        let mut left = 0;
+        while let n @ 1.. = recv(ours.as_raw_fd(), &mut [0; 4096], MsgFlags::MSG_DONTWAIT).unwrap() {
+            left += n;
+        }
+        assert_eq!(left, rings - RINGS);
+        assert_eq!(hear(&ours), Heard::PeerGone);
     }
 }

@@ -43,7 +43,7 @@ impl Shared {
         let mut calls = self.lock();
         calls.parked.clear(&self.port.outbox.memory, SOCKET);
         match heard {
-            Heard::Quiet => calls.drain(&self.port),
+            Heard::Quiet | Heard::More => calls.drain(&self.port),
             Heard::PeerGone => calls.peer_gone(&self.port),
         }
         self.arm_bell(&mut calls);

@@ -1,13 +1,11 @@
 //! One channel of a set: its turns, and when it goes to sleep.
 
-use std::os::fd::{AsFd, AsRawFd};
-
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
+use std::os::fd::AsFd;
 
 use super::pace::Pace;
 use super::{BUDGET, Serve, Told};
 use crate::control::{self, SOCKET};
+use crate::port::{Heard, hear};
 use crate::server::{Ended, ServeError, Served, Server, intake};
 
 /// A channel and who answers it.
@@ -74,11 +72,9 @@ impl<H: Serve> Member<H> {
 
     /// Its bell has rung. Takes what is queued, in bounds; what is left makes the bell ring again.
     pub(super) fn hear(&mut self) {
-        let bell = self.server.shared.port.bell.as_raw_fd();
-        match recv(bell, &mut [0; 64], MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => self.server.shared.stop.note_gone(),
-            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(_) => self.server.shared.stop.note_gone(),
+        let shared = &self.server.shared;
+        if hear(&shared.port.bell) == Heard::PeerGone {
+            shared.stop.note_gone();
         }
     }
 
