@@ -24,6 +24,8 @@ use crate::{Deadline, clock, control};
 const LONG: u64 = 20_000;
 const SHORT: u64 = 3_000;
 const TRY: u64 = 120_000;
+/// For those who have a CPU to spare.
+const DEDICATED: u64 = 1_000_000;
 /// Waits in a row that are not covered, before spinning becomes short.
 const PATIENT_FOR: u32 = 4;
 /// Waits between two long tries, at first and at most.
@@ -44,6 +46,9 @@ pub enum Patience {
     Adaptive,
     /// Sleeps at once: for those who would rather wait than burn.
     Park,
+    /// Spins for up to a millisecond, then sleeps: for those who have a CPU to spare, and whose peer takes longer to get ready than
+    /// spinning pays for (filling a large payload, say), but must not wait for a wake then.
+    Spin,
 }
 
 /// What an end has learned about waiting. Several threads may teach it at once; a lost lesson is no harm.
@@ -71,8 +76,8 @@ impl Learned {
     }
 
     /// Whether it may spin at all.
-    pub(crate) fn is_adaptive(&self) -> bool {
-        self.patience == Patience::Adaptive
+    pub(crate) fn may_spin(&self) -> bool {
+        self.patience != Patience::Park
     }
 
     /// Tells the peer where this side runs: `here` is the CPU's number plus one.
@@ -87,6 +92,9 @@ impl Learned {
     /// How long the next wait should spin.
     #[inline]
     pub(crate) fn budget(&self) -> u64 {
+        if self.patience == Patience::Spin {
+            return DEDICATED;
+        }
         if self.uncovered.load(Relaxed) < PATIENT_FOR {
             return LONG;
         }
@@ -163,8 +171,10 @@ impl<'a> Spin<'a> {
         learned.tell_cpu(own, here);
         let plan = match learned.patience {
             Patience::Park => Plan::Nothing,
-            Patience::Adaptive if here != 0 && control::load_cpu(peer) == here => Plan::Yield { left: YIELDS },
-            Patience::Adaptive => Plan::Poll { budget: learned.budget() },
+            Patience::Adaptive | Patience::Spin if here != 0 && control::load_cpu(peer) == here => {
+                Plan::Yield { left: YIELDS }
+            }
+            Patience::Adaptive | Patience::Spin => Plan::Poll { budget: learned.budget() },
         };
         Self {
             learned,
@@ -236,6 +246,16 @@ impl<'a> Spin<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_a_cpu_to_spare_goes_on_spinning_when_it_does_not_pay() {
+        let learned = Learned::new(Patience::Spin);
+        for _ in 0..10 * PATIENT_FOR {
+            assert_eq!(learned.budget(), DEDICATED);
+            learned.not_covered();
+        }
+        assert!(learned.may_spin() && !Learned::new(Patience::Park).may_spin());
+    }
 
     #[test]
     fn spinning_that_does_not_pay_becomes_short_and_is_tried_ever_more_rarely() {

@@ -4,7 +4,7 @@ use serde_json::Value;
 use xtask::Failure;
 
 /// What is shown, in this order, and under which heading.
-const COLUMNS: [(&str, &str); 10] = [
+const COLUMNS: [(&str, &str); 12] = [
     ("case", "case"),
     ("message", "message"),
     ("wait", "wait"),
@@ -14,6 +14,8 @@ const COLUMNS: [(&str, &str); 10] = [
     ("p99_ns", "p99"),
     ("limit_p50_ns", "limit"),
     ("ratio", "× limit"),
+    ("apart_p50_ns", "limit apart"),
+    ("apart_ratio", "× apart"),
     ("at_most", "at most"),
 ];
 

@@ -4,7 +4,7 @@
 use shm_rpc::{Call, Client, End, Geometry, Server, ServerSet};
 
 use crate::How;
-use crate::measure::{CHUNK, LIMIT_CHUNK, Row, alternate, chunk};
+use crate::measure::{CHUNK, LIMIT_CHUNK, Row, Tally, chunk};
 use crate::other::Bench;
 use crate::work::Work;
 
@@ -13,9 +13,11 @@ const IDLE: usize = 1000;
 /// Measures the row.
 pub fn run(name: &'static str, seconds: f64) {
     let (alone, many) = (Bench::start(How::Spin), Bench::start(How::Many));
-    let row = Row { name, at_most: 1.2, near_below: 350.0 };
-    let measure = |bench: &Bench, time| chunk(&mut |rounds| Work::Pod.call(&bench.client, rounds), 1, time);
-    alternate(&row, seconds, &mut || measure(&many, CHUNK), &mut || measure(&alone, LIMIT_CHUNK).p50);
+    let row = Row { name, at_most: 1.2, core_below: 0.0, near_below: 350.0 };
+    let measure = |bench: &Bench, time| Work::Pod.calling(&bench.client, |call| chunk(call, 1, time));
+    let mut tally = Tally::new(row);
+    tally.measure(seconds, &mut || measure(&many, CHUNK), &mut || measure(&alone, LIMIT_CHUNK).p50, None);
+    tally.print();
 }
 
 /// Serves one channel among [`IDLE`] others, whose clients do nothing.

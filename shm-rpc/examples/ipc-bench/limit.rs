@@ -114,13 +114,9 @@ impl Limit {
         }
     }
 
-    /// Before a round of asking.
-    pub fn reset(page: &Page) {
-        for group in 0..4 {
-            for line in 0..LINES {
-                page.word(group, line).store(0, SeqCst);
-            }
-        }
+    /// Whether a channel's mappings, which are written by one side each, can make it slower.
+    pub const fn depends_on_sharing(self) -> bool {
+        matches!(self, Self::Spin | Self::SpinAndCodec | Self::Bulk | Self::Window)
     }
 
     /// Answers until the other side ends it.

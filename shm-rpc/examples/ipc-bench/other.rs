@@ -14,12 +14,15 @@ use shm_rpc::{Call, CallOptions, Client, End, Geometry, OwnSegment, Patience, Pe
 
 use crate::How;
 use crate::limit::Limit;
-use crate::page::{self, Page};
+use crate::page::{self, Page, Sharing, Side};
 use crate::work::Work;
 
 const VARIABLE: &str = "IPC_BENCH_OTHER";
 /// Methods from here on are limits to be answered.
 pub const LIMITS: u32 = 1000;
+
+/// And from here on those whose sides write nothing that the other writes.
+pub const APART: u32 = 500;
 
 /// The slots of a channel with many calls under way.
 const MANY: u32 = 128;
@@ -35,13 +38,37 @@ fn pin(cpu: usize) {
 }
 
 fn patience(how: How) -> Patience {
-    if how.parks() { Patience::Park } else { Patience::Adaptive }
+    match how {
+        _ if how.parks() => Patience::Park,
+        How::SpinOn => Patience::Spin,
+        _ => Patience::Adaptive,
+    }
+}
+
+/// The pages of the limit programs.
+pub struct Pages {
+    pub both: Page,
+    apart: Page,
+}
+
+impl Pages {
+    fn map(fds: [impl AsFd; 4], side: Side) -> Self {
+        let [a, b, c, d] = fds;
+        Self { both: Page::map(a, b, side, Sharing::Both), apart: Page::map(c, d, side, Sharing::Apart) }
+    }
+
+    fn of(&self, sharing: Sharing) -> &Page {
+        match sharing {
+            Sharing::Both => &self.both,
+            Sharing::Apart => &self.apart,
+        }
+    }
 }
 
 /// The calling side's means.
 pub struct Bench {
     pub client: Client,
-    pub page: Page,
+    pub pages: Pages,
     pub socket: OwnedFd,
     child: Child,
 }
@@ -65,15 +92,20 @@ impl Bench {
         let geometry = geometry(slots);
         let (ours, theirs) = (segment::create(geometry).unwrap(), segment::create(geometry).unwrap());
         let (our_bell, their_bell) = segment::wake_pair().unwrap();
-        let limit_page = memfd_create(c"limit", MFdFlags::MFD_CLOEXEC).unwrap();
-        ftruncate(&limit_page, page::BYTES as i64).unwrap();
+        let areas: [OwnedFd; 4] = std::array::from_fn(|_| {
+            let area = memfd_create(c"limit", MFdFlags::MFD_CLOEXEC).unwrap();
+            ftruncate(&area, page::BYTES as i64).unwrap();
+            area
+        });
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (socket, their_socket) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags).unwrap();
-        let fds = [theirs.as_fd(), ours.as_fd(), their_bell.as_fd(), limit_page.as_fd(), their_socket.as_fd()];
-        for fd in fds {
+        let [a, b, c, d] = &areas;
+        let of_limits = [a.as_fd(), b.as_fd(), c.as_fd(), d.as_fd()];
+        let fds = [theirs.as_fd(), ours.as_fd(), their_bell.as_fd(), their_socket.as_fd()].into_iter().chain(of_limits);
+        for fd in fds.clone() {
             fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         }
-        let numbers = fds.map(|it| it.as_raw_fd().to_string()).join(",");
+        let numbers = fds.map(|it| it.as_raw_fd().to_string()).collect::<Vec<_>>().join(",");
         let mut child = Command::new("/proc/self/exe")
             .env(VARIABLE, format!("{}:{slots}:{numbers}", how.number()))
             .stdin(Stdio::piped())
@@ -88,19 +120,21 @@ impl Bench {
         child.stdin.as_mut().unwrap().write_all(&ready).unwrap();
         let peer = PeerSegment::map(&theirs, geometry).unwrap();
         let client = Client::with_patience(End::new(own, peer, our_bell), patience(how));
-        Self { client, page: Page::map(limit_page), socket, child }
+        Self { client, pages: Pages::map(areas, Side::Asking), socket, child }
     }
 
     /// Lets the other side answer a limit while `body` asks, as many rounds at a time as it likes.
-    pub fn limit(&self, limit: Limit, body: impl FnOnce(&mut dyn FnMut(u64))) {
-        Limit::reset(&self.page);
-        self.client.call(LIMITS + limit.number(), &CallOptions::NONE, ()).unwrap();
+    pub fn limit(&self, limit: Limit, sharing: Sharing, body: impl FnOnce(&mut dyn FnMut(u64))) {
+        let page = self.pages.of(sharing);
+        page.reset();
+        let first = LIMITS + if sharing == Sharing::Apart { APART } else { 0 };
+        self.client.call(first + limit.number(), &CallOptions::NONE, ()).unwrap();
         let mut next = 1;
         body(&mut |rounds| {
-            limit.ask(&self.page, &self.socket, next, rounds);
+            limit.ask(page, &self.socket, next, rounds);
             next += rounds;
         });
-        limit.end(&self.page, &self.socket);
+        limit.end(page, &self.socket);
     }
 }
 
@@ -115,21 +149,24 @@ pub fn run_if_asked() -> bool {
     pin(how.callee_cpu());
     let open = |fd: i32| File::options().read(true).write(true).open(format!("/proc/self/fd/{fd}")).unwrap();
     let own = OwnSegment::map(open(fds[0]), geometry).unwrap();
-    let page = Page::map(open(fds[3]));
+    let pages = Pages::map([4, 5, 6, 7].map(|it| open(fds[it])), Side::Answering);
     let mut byte = *b"m";
     std::io::stdout().write_all(&byte).unwrap();
     std::io::stdout().flush().unwrap();
     std::io::stdin().read_exact(&mut byte).unwrap();
     let peer = PeerSegment::map(File::open(format!("/proc/self/fd/{}", fds[1])).unwrap(), geometry).unwrap();
     let end = End::new(own, peer, page::inherited(fds[2]));
-    let socket = page::inherited(fds[4]);
+    let socket = page::inherited(fds[3]);
     let mut server = Server::with_patience(end, patience(how));
     let handle = |call: Call<'_>| match call.method().checked_sub(LIMITS) {
         None => Work::answer(call),
-        Some(limit) if limit >= crate::stream::METHODS => crate::stream::answer(call, &page),
+        Some(limit) if (crate::stream::METHODS..APART).contains(&limit) => crate::stream::answer(call, &pages.both),
         Some(limit) => {
+            let sharing = if limit >= APART { Sharing::Apart } else { Sharing::Both };
+            let page = pages.of(sharing);
+            page.reset();
             call.reply(());
-            Limit::from_number(limit).answer(&page, &socket);
+            Limit::from_number(limit % APART).answer(page, &socket);
         }
     };
     if how == How::Many {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use shm_rpc::{Call, CallOptions, Client};
 
 use crate::How;
-use crate::measure::{CHUNK, LIMIT_CHUNK, Row, alternate, chunk};
+use crate::measure::{CHUNK, LIMIT_CHUNK, Row, Tally, chunk};
 use crate::other::{Bench, LIMITS};
 use crate::page::Page;
 
@@ -24,19 +24,21 @@ const BATCH: u64 = 32;
 /// Measures the row.
 pub fn run(name: &'static str, seconds: f64) {
     let bench = Bench::start(How::Spin);
-    let row = Row { name, at_most: 1.5, near_below: 25.0 };
+    let row = Row { name, at_most: 1.5, core_below: 0.0, near_below: 25.0 };
     let mut work = || chunk(&mut |rounds| send(&bench.client, rounds), ROUND, CHUNK);
     let mut limit = || {
         for line in 0..2 {
-            bench.page.word(line, 0).store(0, SeqCst);
+            bench.pages.both.word(line, 0).store(0, SeqCst);
         }
         bench.client.call(BARE, &CallOptions::NONE, ()).unwrap();
         let mut next = 0;
-        let measured = chunk(&mut |rounds| send_bare(&bench.page, &mut next, rounds * ROUND), ROUND, LIMIT_CHUNK);
-        bench.page.word(0, 0).store(u64::MAX, Release);
+        let measured = chunk(&mut |rounds| send_bare(&bench.pages.both, &mut next, rounds * ROUND), ROUND, LIMIT_CHUNK);
+        bench.pages.both.word(0, 0).store(u64::MAX, Release);
         measured.p50
     };
-    alternate(&row, seconds, &mut work, &mut limit);
+    let mut tally = Tally::new(row);
+    tally.measure(seconds, &mut work, &mut limit, None);
+    tally.print();
 }
 
 fn send(client: &Client, rounds: u64) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shm_rpc::{Call, CallOptions, Client, Deadline, Encoded, Encoding::Positional, Pod};
+use shm_rpc::{Call, CallOptions, Client, Deadline, Encoded, Encoding::Positional, Pod, Session};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::page::BULK;
@@ -87,61 +87,63 @@ impl Work {
         CallOptions::with_deadline(Deadline::after(Duration::from_secs(60)))
     }
 
-    /// Makes `rounds` rounds of calls in this thread.
-    pub fn call(self, client: &Client, rounds: u64) {
-        let method = self.method();
+    /// Hands `body` what makes so many rounds of calls in this thread.
+    pub fn calling<T>(self, client: &Client, body: impl FnOnce(&mut dyn FnMut(u64)) -> T) -> T {
         let options = Self::options();
+        if self == Self::PodShared {
+            let quad = quad();
+            return body(&mut |rounds| {
+                for _ in 0..rounds {
+                    assert_eq!(client.call(self.method(), &options, Pod(&quad)).unwrap().pod::<Quad>().unwrap(), quad);
+                }
+            });
+        }
+        let mut session = client.session();
+        body(&mut |rounds| self.call(&mut session, &options, rounds))
+    }
+
+    fn call(self, session: &mut Session<'_>, options: &CallOptions, rounds: u64) {
+        let method = self.method();
         match self {
             Self::Raw => {
-                let mut session = client.session();
-                let bytes = std::hint::black_box([7; 48]);
+                let words = std::hint::black_box([7; 6]);
                 for _ in 0..rounds {
-                    let answer = session.call(method, &CallOptions::NONE, &bytes[..]).unwrap().pod::<[u8; 48]>();
-                    assert_eq!(answer.unwrap()[0], bytes[0]);
+                    let answer = session.call(method, &CallOptions::NONE, Pod(&words)).unwrap().pod::<[u64; 6]>();
+                    assert_eq!(answer.unwrap(), words);
                 }
             }
             Self::Pod => {
-                let mut session = client.session();
                 let quad = quad();
                 for _ in 0..rounds {
-                    assert_eq!(session.call(method, &options, Pod(&quad)).unwrap().pod::<Quad>().unwrap(), quad);
+                    assert_eq!(session.call(method, options, Pod(&quad)).unwrap().pod::<Quad>().unwrap(), quad);
                 }
             }
-            Self::PodShared => {
-                let quad = quad();
-                for _ in 0..rounds {
-                    assert_eq!(client.call(method, &options, Pod(&quad)).unwrap().pod::<Quad>().unwrap(), quad);
-                }
-            }
+            Self::PodShared => unreachable!("it shares its client"),
             Self::Serde => {
-                let mut session = client.session();
                 let order = Order::sample();
                 for _ in 0..rounds {
-                    let reply = session.call(method, &options, Encoded(Positional, &order)).unwrap();
+                    let reply = session.call(method, options, Encoded(Positional, &order)).unwrap();
                     std::hint::black_box(reply.decode::<Order, ()>().unwrap().unwrap());
                 }
             }
             Self::Bulk => {
-                let mut session = client.session();
                 for round in 0..rounds {
                     let mut loan = session.loan(BULK).unwrap();
                     loan.fill(round as u8);
-                    session.call(method, &options, loan).unwrap();
+                    session.call(method, options, loan).unwrap();
                 }
             }
             Self::BulkUntouched => {
-                let mut session = client.session();
                 for _ in 0..rounds {
                     let loan = session.loan(BULK).unwrap();
-                    session.call(method, &options, loan).unwrap();
+                    session.call(method, options, loan).unwrap();
                 }
             }
             Self::Pipelined => {
-                let mut session = client.session();
                 let quad = quad();
                 for _ in 0..rounds {
                     for _ in 0..64 {
-                        session.start(method, &options, Pod(&quad)).unwrap();
+                        session.start(method, options, Pod(&quad)).unwrap();
                     }
                     while let Some(answer) = session.next() {
                         assert_eq!(answer.unwrap().pod::<Quad>().unwrap(), quad);
@@ -166,8 +168,8 @@ impl Work {
     pub fn answer(call: Call<'_>) {
         match call.method() {
             0 => {
-                let bytes: [u8; 48] = call.pod().unwrap();
-                call.reply(&bytes[..]);
+                let words: [u64; 6] = call.pod().unwrap();
+                call.reply(Pod(&words));
             }
             1 | 5 | 6 => {
                 let quad: Quad = call.pod().unwrap();

@@ -136,7 +136,7 @@ impl<H: Serve> Member<H> {
         let (learned, port) = (&self.server.learned, &self.server.shared.port);
         learned.tell_cpu(&port.outbox.memory, here);
         let is_neighbour = here != 0 && control::load_cpu(&port.peer.memory) == here;
-        if learned.is_adaptive() && !is_neighbour { learned.budget() } else { 0 }
+        if learned.may_spin() && !is_neighbour { learned.budget() } else { 0 }
     }
 
     #[cold]
