@@ -6,7 +6,7 @@
 use crate::geometry::PAGE;
 use crate::layout::{AT_CLOSED, AT_CPU, AT_PARKED, AT_RELEASED, AT_TAKEN_THROUGH};
 use crate::memory::{OwnMemory, PeerMemory};
-use crate::ring::Sender;
+use crate::ring::{Sender, fence_before_looks};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::fence;
 
@@ -20,8 +20,39 @@ pub(crate) enum Barrier {
     /// Its own: the sender makes one between its publication and its look at the flag.
     Own,
     /// Its own and the sender's, which has left it out.
-    #[cfg(not(loom))]
     Everyones,
+}
+
+/// Who makes the fence between a publication and the look whether the reader sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// The sender itself.
+    Ours,
+    /// The reader, should it go to sleep: it makes [`Barrier::Everyones`].
+    Readers,
+}
+
+impl Fence {
+    #[inline(always)]
+    pub(crate) fn make(self) {
+        match self {
+            Self::Ours => fence_before_looks(),
+            // [K] Its other end makes this a full fence, at a price that only the other end pays.
+            #[cfg(not(loom))]
+            Self::Readers => std::sync::atomic::compiler_fence(SeqCst),
+            // What the two ends are together, by membarrier(2): a full fence on each side.
+            #[cfg(loom)]
+            Self::Readers => fence(SeqCst),
+        }
+    }
+}
+
+/// A full fence here, and in every [`Fence::Readers`] that is being passed.
+fn everyones_barrier() {
+    #[cfg(not(loom))]
+    crate::futex::everyones_barrier();
+    #[cfg(loom)]
+    fence(SeqCst);
 }
 
 /// The `parked` word as its owner writes it: how its sleepers sleep (low half), and the position of the message that they
@@ -46,8 +77,7 @@ impl Parked {
         own.store(AT_PARKED, self.word(), Relaxed);
         match barrier {
             Barrier::Own => fence(SeqCst),
-            #[cfg(not(loom))]
-            Barrier::Everyones => crate::futex::everyones_barrier(),
+            Barrier::Everyones => everyones_barrier(),
         }
     }
 

@@ -10,13 +10,13 @@
 use super::Shared;
 use super::intake::Intake;
 use crate::arena::Block;
-use crate::control::{self, RELEASE_PLACES, Wake, Woken};
+use crate::control::{self, Fence, RELEASE_PLACES, Wake, Woken};
 use crate::message::{BODY, Kind, Slot};
 use crate::payload::Writer;
 use crate::port::Port;
-use crate::ring::{Sender, fence_before_looks};
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::{AtomicU64, compiler_fence};
+use crate::ring::Sender;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::lock;
 use crate::wire_error::{self, Detail};
 use crate::{CallError, Payload};
@@ -39,10 +39,7 @@ impl Answers {
     fn publish(&mut self, port: &Port, slot: &mut Slot, fence: Fence) -> (u32, Wake) {
         self.sender.note_taken(self.sender.position());
         let position = self.sender.publish(&port.outbox.memory, slot);
-        match fence {
-            Fence::Ours => fence_before_looks(),
-            Fence::Callers => compiler_fence(SeqCst),
-        }
+        fence.make();
         (position, self.woken.look(&port.peer.memory, &self.sender))
     }
 }
@@ -81,14 +78,6 @@ impl Lending {
             }
         }
     }
-}
-
-/// Who makes the fence between the publication of an answer and the look whether the caller sleeps.
-#[derive(Clone, Copy, Debug)]
-enum Fence {
-    Ours,
-    /// The caller, should it go to sleep: it has more calls under way than this one, so it makes one for both.
-    Callers,
 }
 
 /// The loop's side of the answers.
@@ -194,7 +183,7 @@ impl Shared {
         }
         let Some(answers) = &mut home.answers else { return self.send_locked(slot, block, None) };
         let fence =
-            if self.caller_makes_fences && intake.sees_a_call(&self.port) { Fence::Callers } else { Fence::Ours };
+            if self.caller_makes_fences && intake.sees_a_call(&self.port) { Fence::Readers } else { Fence::Ours };
         let wake = match block {
             None => answers.publish(&self.port, slot, fence).1,
             Some(block) => self.lending_of(slot, block, |slot| answers.publish(&self.port, slot, fence)),
