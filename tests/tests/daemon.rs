@@ -193,6 +193,36 @@ fn a_hangup_takes_all_of_mortise_toml_or_nothing() {
 }
 
 #[test]
+fn modules_that_are_required_are_ready_before_the_supervisor_says_so() {
+    as_root!();
+    let (artifacts, before, folder) = (artifacts(), Baseline::take(), folder());
+    let mut first = Mortised::start(folder.path(), &artifacts.programs, |_| {});
+    first.told("READY=1");
+    first.asked(&["install", &artifacts.packages.join("unruly").display().to_string()]);
+    first.asked(&["start", "unruly"]);
+    first.stop();
+    fs::remove_file(folder.path().join("notify.sock")).expect("its socket");
+
+    // As after a reboot: it is to run, and does not yet. The other one is not waited for, since nobody has installed it.
+    let config = config(folder.path());
+    fs::write(&config, "readiness.modules = [\"unruly\", \"team/absent\"]\n").expect("mortise.toml");
+    let mut mortised = Mortised::start(folder.path(), &artifacts.programs, |_| {});
+    assert!(mortised.told("EXTEND_TIMEOUT_USEC=").ends_with("=70000000"));
+    assert_eq!(mortised.told("STATUS=degraded"), "STATUS=degraded: not ready: team/absent (it is not installed)");
+    let ps: serde_json::Value = serde_json::from_str(&mortised.asked(&["--json", "ps"])).expect("JSON");
+    assert_eq!((ps[0]["module"].as_str(), ps[0]["state"].as_str()), (Some("unruly"), Some("ready")), "{ps}");
+
+    fs::write(&config, "readiness.modules = [\"unruly\"]\n").expect("mortise.toml");
+    assert_eq!(mortised.hang_up(), "STATUS=ready");
+    mortised.asked(&["stop", "unruly"]);
+    assert_eq!(mortised.told("STATUS="), "STATUS=degraded: not ready: default/unruly (it is stopped)");
+    mortised.asked(&["start", "unruly"]);
+    mortised.told("STATUS=ready");
+    mortised.stop();
+    nothing_is_left(&before);
+}
+
+#[test]
 fn a_configuration_is_checked_without_starting_anything() {
     let (artifacts, folder) = (artifacts(), folder());
     let config = config(folder.path());

@@ -1,16 +1,14 @@
 //! The base of `--base`: installed, started and published like any other module, each step harmless when it was done before.
 
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use mortise_control::{ModuleName, TenantName};
 use semver::Version;
-use tokio::sync::watch;
 
 use super::StartError;
-use crate::api::{Desired, ModuleStatus, Operation, OperationState, Request, WorkerState};
+use crate::api::{Desired, ModuleStatus, Operation, OperationState, Request, Snapshot, WorkerState};
 use crate::engine::EngineHandle;
 use crate::manifest::Runtime;
 use crate::package::{Installed, PackageStore, pack};
@@ -57,7 +55,7 @@ pub(super) async fn bring_up(handle: &EngineHandle, tenant: TenantName, base: In
     done(handle, Request::Publish { tenant, module, service: None }).await
 }
 
-/// Whether there is somebody for HTTP requests. What it shows is the status for the service manager.
+/// Whether there is somebody for HTTP requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// A base is ready, or none is wanted.
@@ -66,37 +64,14 @@ pub(super) enum Condition {
     Fails(String),
 }
 
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Serves => f.write_str("ready"),
-            Self::Fails(reason) => write!(f, "degraded: the base does not serve: {reason}"),
-        }
-    }
+/// How the base does. As long as it fails, the reason stays the first.
+pub(super) fn condition(state: &Snapshot, tenant: &TenantName, module: &ModuleName, last: &Condition) -> Condition {
+    let status = state.modules.iter().find(|it| it.tenant == *tenant && it.module == *module);
+    let now = judge(status.map(|it| &**it));
+    if std::mem::discriminant(&now) == std::mem::discriminant(last) { last.clone() } else { now }
 }
 
-/// Returns when the condition of the base is no more what it was; never, where there is none.
-pub(super) async fn changed(
-    handle: &EngineHandle,
-    changes: &mut watch::Receiver<u64>,
-    tenant: &TenantName,
-    module: Option<&ModuleName>,
-    last: &Condition,
-) -> Condition {
-    let Some(module) = module else { return std::future::pending().await };
-    while changes.changed().await.is_ok() {
-        let state = handle.state();
-        let status = state.modules.iter().find(|it| it.tenant == *tenant && it.module == *module);
-        let now = condition(status.map(|it| &**it));
-        if std::mem::discriminant(&now) != std::mem::discriminant(last) {
-            return now;
-        }
-    }
-    // The loop has ended.
-    std::future::pending().await
-}
-
-fn condition(status: Option<&ModuleStatus>) -> Condition {
+fn judge(status: Option<&ModuleStatus>) -> Condition {
     let workers = status.map_or(&[][..], |it| it.workers.as_slice());
     if workers.iter().any(|it| matches!(it.state, WorkerState::Ready | WorkerState::Published)) {
         return Condition::Serves;

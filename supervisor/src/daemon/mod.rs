@@ -17,6 +17,7 @@ mod ground;
 mod listeners;
 mod log;
 mod notify;
+mod readiness;
 mod reload;
 mod run;
 mod settings;

@@ -26,6 +26,12 @@ pub(super) fn reloading(status: &str) {
     }
 }
 
+/// What keeps the start from being over, and for how long it may: as long as that the service manager is to wait, too.
+pub(super) fn starting(status: &str, within: Duration) {
+    let within = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::ExtendTimeoutUsec(within), NotifyState::Status(status)]);
+}
+
 /// On the way out.
 pub(super) fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);

@@ -10,7 +10,7 @@ use crate::engine::Controls;
 
 /// What may change while the supervisor runs. Folders, sockets, uids and promises are what workers that run were started with.
 fn may_change(key: &str) -> bool {
-    matches!(key, "log" | "remembered_operations") || key.starts_with("timeouts.")
+    matches!(key, "log" | "remembered_operations") || key.starts_with("timeouts.") || key.starts_with("readiness.")
 }
 
 /// What is in force, and what it takes to change it.

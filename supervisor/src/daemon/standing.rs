@@ -3,26 +3,55 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use mortise_control::TenantName;
+use mortise_control::{ModuleName, TenantName};
 use tokio::signal::unix::Signal;
 
 use super::base::{self, Condition};
 use super::notify;
+use super::readiness::{self, Missing};
 use super::reload::Reload;
+use crate::api::Snapshot;
 use crate::engine::{Controls, EngineHandle};
+use crate::lifecycle::ModuleKey;
 use crate::package::Installed;
 
+/// The service manager waits for this much longer than we do.
+const MARGIN: Duration = Duration::from_secs(10);
+
 /// How it stands. What it shows is the status for the service manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Standing {
     base: Condition,
+    /// Of the modules that are to be ready.
+    missing: Vec<Missing>,
     /// How many things were wrong with mortise.toml when it was read the last time.
     refused: usize,
 }
 
+impl Standing {
+    /// Looks again. Whether it is another one.
+    fn look(&mut self, state: &Snapshot, base: Option<(&TenantName, &ModuleName)>, required: &[ModuleKey]) -> bool {
+        let before = self.clone();
+        if let Some((tenant, module)) = base {
+            self.base = base::condition(state, tenant, module, &before.base);
+        }
+        self.missing = readiness::missing(required, state);
+        *self != before
+    }
+}
+
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.base.fmt(f)?;
+        match (&self.base, self.missing.as_slice()) {
+            (Condition::Serves, []) => f.write_str("ready")?,
+            (Condition::Fails(reason), []) => write!(f, "degraded: the base does not serve: {reason}")?,
+            (Condition::Serves, missing) => write!(f, "degraded: not ready: {}", readiness::list(missing))?,
+            (Condition::Fails(reason), missing) => {
+                write!(f, "degraded: not ready: {}; the base does not serve: {reason}", readiness::list(missing))?;
+            }
+        }
         match self.refused {
             0 => Ok(()),
             1 => f.write_str("; mortise.toml was refused (1 error, see the log): what was in force still is"),
@@ -31,8 +60,8 @@ impl fmt::Display for Standing {
     }
 }
 
-/// Waits until all of an earlier life is found or known to be gone, brings up the base, says that the supervisor is ready, and then
-/// for ever how the base does. A SIGHUP before that is heard then.
+/// Waits until all of an earlier life is found or known to be gone, brings up the base, waits for the modules that are to be ready, says
+/// that the supervisor is ready, and then for ever how it stands. A SIGHUP before that is heard then.
 pub(super) async fn keep(
     handle: &EngineHandle,
     controls: &Controls,
@@ -43,7 +72,7 @@ pub(super) async fn keep(
     controls.settled().await;
     let module = base.as_ref().map(|it| it.manifest.name.clone());
     let tenant = TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"));
-    let mut standing = Standing { base: Condition::Serves, refused: 0 };
+    let mut standing = Standing { base: Condition::Serves, missing: Vec::new(), refused: 0 };
     if let Some(base) = base {
         notify::status("starting the base");
         if let Err(reason) = base::bring_up(handle, tenant.clone(), base).await {
@@ -54,14 +83,25 @@ pub(super) async fn keep(
     for address in fresh {
         tracing::warn!(%address, "the running base does not listen there yet; `mortise restart` of the base hands it over");
     }
+    let mut changes = handle.changes();
+    let required = &reload.in_force.settings.readiness;
+    let missing = || readiness::missing(&required.modules, &handle.state());
+    let tell = |missing: &[Missing]| {
+        notify::starting(&format!("waiting for {}", readiness::list(missing)), required.within + MARGIN);
+    };
+    standing.missing = readiness::reached(required.within, &mut changes, missing, tell).await;
+    for missing in &standing.missing {
+        tracing::error!("a module of `readiness.modules` is not ready: {missing}");
+    }
     tracing::info!("{standing}");
     notify::ready(&standing.to_string());
-    let mut changes = handle.changes();
+    let base = module.as_ref().map(|it| (&tenant, it));
     loop {
         tokio::select! {
-            condition = base::changed(handle, &mut changes, &tenant, module.as_ref(), &standing.base) => {
-                standing.base = condition;
-                notify::status(&standing.to_string());
+            Ok(()) = changes.changed() => {
+                if standing.look(&handle.state(), base, &reload.in_force.settings.readiness.modules) {
+                    notify::status(&standing.to_string());
+                }
             }
             Some(()) = hangups.recv() => {
                 notify::reloading("reading mortise.toml again");
@@ -75,6 +115,7 @@ pub(super) async fn keep(
                         refused.errors()
                     }
                 };
+                let _ = standing.look(&handle.state(), base, &reload.in_force.settings.readiness.modules);
                 notify::ready(&standing.to_string());
             }
         }

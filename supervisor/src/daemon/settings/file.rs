@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,12 +10,17 @@ use tracing_subscriber::EnvFilter;
 
 use super::super::LogFormat;
 use super::super::arguments::{FIRST_UID_LEAST, FIRST_UID_MOST};
+use super::super::readiness::Readiness;
 use super::{Settings, Timeouts};
 use crate::host::Promise;
+use crate::lifecycle::ModuleKey;
 use crate::manifest::{Check, KeyPath, Problem, show_duration};
 
 /// The fewest and the most ended operations that can be remembered.
 const REMEMBERED: (i64, i64) = (16, 65_536);
+
+/// The longest that a start may be made to wait: more than systemd can be told to wait at once would be 71 minutes.
+const READY_WITHIN_MAX: Duration = Duration::from_secs(3600);
 
 /// The settings of `mortised`: each option of its command line by its name, with `_` for `-`, and more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +40,7 @@ pub(super) struct SettingsFile {
     pub log_format: Option<LogFormat>,
     pub remembered_operations: Option<i64>,
     pub timeouts: TimeoutsFile,
+    pub readiness: ReadinessFile,
 }
 
 /// How long things may take that do not belong to one module.
@@ -46,6 +53,14 @@ pub(super) struct TimeoutsFile {
     pub flip: Option<String>,
     pub reconnect: Option<String>,
     pub receipt: Option<String>,
+}
+
+/// What the service manager's `READY=1` waits for, beyond the base.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ReadinessFile {
+    pub modules: Option<Vec<String>>,
+    pub within: Option<String>,
 }
 
 impl SettingsFile {
@@ -84,6 +99,7 @@ impl SettingsFile {
                 REMEMBERED.1,
             ),
             timeouts: self.timeouts.over(it, &under.timeouts),
+            readiness: self.readiness.over(it, under.readiness),
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(check.problems) }
     }
@@ -101,6 +117,20 @@ impl TimeoutsFile {
             reconnect: time("reconnect", &self.reconnect, under.reconnect),
             receipt: time("receipt", &self.receipt, under.receipt),
         }
+    }
+}
+
+impl ReadinessFile {
+    fn over(self, check: &mut Check, under: Readiness) -> Readiness {
+        let table = KeyPath::default().key("readiness");
+        let key = table.key("within");
+        let within = check.duration(&key, self.within.as_deref(), under.within);
+        if within > READY_WITHIN_MAX {
+            let allowed = format!("at most {}", show_duration(READY_WITHIN_MAX));
+            check.refuse(&key, self.within.unwrap_or_default(), "is out of range", allowed);
+        }
+        let modules = each(check, &table.key("modules"), self.modules, module);
+        Readiness { modules: modules.unwrap_or(under.modules), within }
     }
 }
 
@@ -129,6 +159,10 @@ impl From<&Settings> for SettingsFile {
                 flip: time(it.timeouts.flip),
                 reconnect: time(it.timeouts.reconnect),
                 receipt: time(it.timeouts.receipt),
+            },
+            readiness: ReadinessFile {
+                modules: Some(it.readiness.modules.iter().map(ToString::to_string).collect()),
+                within: time(it.readiness.within),
             },
         }
     }
@@ -174,6 +208,13 @@ fn promise(check: &mut Check, key: &KeyPath, text: &str) -> Option<Promise> {
         check.refuse(key, text, "is no promise", Promise::ALL.map(Promise::name).join(", "));
     }
     promise.ok()
+}
+
+/// `MODULE`, or `TENANT/MODULE`.
+fn module(check: &mut Check, key: &KeyPath, text: &str) -> Option<ModuleKey> {
+    let (tenant, module) = text.split_once('/').unwrap_or(("default", text));
+    let (tenant, module) = (check.name(key, tenant), check.name(key, module));
+    Some(ModuleKey { tenant: tenant?, module: module? })
 }
 
 fn unit(check: &mut Check, key: &KeyPath, text: Option<String>) -> Option<String> {

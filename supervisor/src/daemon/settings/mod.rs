@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::readiness::Readiness;
 use super::{Arguments, LogFormat};
 use crate::host::Promise;
 use crate::lifecycle;
@@ -29,7 +30,7 @@ use file::SettingsFile;
 /// What is said of a setting that nobody has made.
 const BY_DEFAULT: &str = "default";
 
-/// What is in force. Each field is a key of mortise.toml and, but for the last two, an option of the command line, which
+/// What is in force. Each field is a key of mortise.toml and, but for the last three, an option of the command line, which
 /// [`Arguments`] describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
@@ -47,6 +48,7 @@ pub(super) struct Settings {
     /// Ended operations that are remembered, for the same answer to the same operation id.
     pub remembered_operations: u32,
     pub timeouts: Timeouts,
+    pub readiness: Readiness,
 }
 
 /// How long things may take that do not belong to one module: see [`lifecycle::Config`], whose `…_within` they are.
@@ -84,6 +86,7 @@ impl Default for Settings {
                 reconnect: policy.reconnect_within,
                 receipt: policy.receipt_within,
             },
+            readiness: Readiness { modules: Vec::new(), within: Duration::from_secs(60) },
         }
     }
 }

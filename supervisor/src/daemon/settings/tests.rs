@@ -65,7 +65,7 @@ fn what_is_printed_is_a_mortise_toml_that_says_the_same() {
     let place = Place::new(
         "state = \"/a\\n\\\"b\"\nbase = \"/b\"\nlibexec = \"/l\"\nworkers_unit = \"w.service\"\nallow_degraded = [\"freeze\"]\n\
          log_format = \"json\"\nlog = \"debug\"\nlisten = [\"[::1]:80\", \"127.0.0.1:0\"]\nremembered_operations = 99\n\
-         [timeouts]\nreconnect = \"1m 30s\"\n",
+         [timeouts]\nreconnect = \"1m 30s\"\n[readiness]\nmodules = [\"site\", \"team/spell\"]\nwithin = \"5m\"\n",
     );
     let loaded = place.load(&[]).unwrap();
     let again = Place::new(&loaded.to_string());
@@ -90,7 +90,8 @@ fn every_option_is_a_key() {
 fn everything_that_is_wrong_is_said_at_once_at_its_place() {
     let place = Place::new(
         "stat = \"/a\"\nlisten = [\"127.0.0.1:80\", \"localhost\"]\ntenant_uids = 5\n\nlog = \"mortise=loud\"\n\
-         allow_degraded = [\"safety\"]\nworkers_unit = \"w\"\nrun = \"relative\"\n[timeouts]\nflip = \"5\"\nmap = 7\n",
+         allow_degraded = [\"safety\"]\nworkers_unit = \"w\"\nrun = \"relative\"\n[timeouts]\nflip = \"5\"\nmap = 7\n\
+         [readiness]\nmodules = [\"site\", \"team/a/b\"]\nwithin = \"2h\"\n",
     );
     fs::write(place.drop_in("a.toml"), "log_format = \"xml\"").unwrap();
     let refused = place.refused();
@@ -110,6 +111,8 @@ fn everything_that_is_wrong_is_said_at_once_at_its_place() {
         "`run` = \"relative\" is not absolute",
         "`timeouts.flip` = \"5\" has no unit",
         "`timeouts.map` is the integer 7",
+        "`readiness.modules[1]` = \"a/b\" is not a name",
+        "`readiness.within` = \"2h\" is out of range",
         "a.toml:1:",
         "\"xml\" is not known",
         "\"journal\"",
