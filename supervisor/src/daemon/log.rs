@@ -64,6 +64,10 @@ pub(super) fn start(format: LogFormat, level: &str) -> Result<Filter, StartError
 /// started again, and its workers have not noticed.
 pub(super) fn abort_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
+        if crate::store::is_contained() {
+            tracing::warn!("a damaged store: {panic}");
+            return;
+        }
         let thread = std::thread::current();
         let trace = std::backtrace::Backtrace::force_capture();
         tracing::error!(

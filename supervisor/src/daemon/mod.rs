@@ -26,6 +26,7 @@ mod workers_unit;
 
 pub use arguments::{Arguments, LogFormat};
 pub use error::StartError;
+pub(crate) use run::STORE;
 
 use std::process::ExitCode;
 

@@ -22,7 +22,10 @@ use crate::lifecycle::Runtime;
 use crate::logs::{FileMirror, LogSink, LogStore, Mirror};
 use crate::package::{Digest, Installed, PackageStore};
 use crate::spawn::{self, Spawner};
-use crate::store::{Records, Store};
+use crate::store::{self, Rebuilt, Records, Store};
+
+/// The store, in the state folder.
+pub(crate) const STORE: &str = "mortise.redb";
 
 /// Threads that wait for disks and children.
 const BLOCKING_THREADS: usize = 128;
@@ -74,6 +77,7 @@ struct Prepared {
     base: Option<Installed>,
     store: Store,
     records: Records,
+    rebuilt: Option<Rebuilt>,
     listeners: Listeners,
 }
 
@@ -105,10 +109,23 @@ fn prepare(settings: Settings) -> Result<Prepared, StartError> {
     let promises = host::probe(&groups);
     let enforcement = promises.decide(&settings.allow_degraded.iter().copied().collect())?;
     let packages = Arc::new(PackageStore::open(&state.path().join("packages"))?);
+    let (store, records, rebuilt) = store::open(&state.path().join(STORE), &packages)?;
     let base = settings.base.as_ref().map(|it| base::take_in(it, state.path(), &packages)).transpose()?;
-    let (store, records) = Store::open(&state.path().join("mortise.redb"))?;
     let listeners = listeners::open(state.path(), run.path(), &settings.listen, &bases(&records))?;
-    Ok(Prepared { settings, state, run, groups, promises, enforcement, packages, base, store, records, listeners })
+    Ok(Prepared {
+        settings,
+        state,
+        run,
+        groups,
+        promises,
+        enforcement,
+        packages,
+        base,
+        store,
+        records,
+        rebuilt,
+        listeners,
+    })
 }
 
 /// The processes of the bases that an earlier supervisor had started.
@@ -127,9 +144,21 @@ async fn serve(
     signals: &mut Signals,
     (reload, hangups): (&mut Reload, &mut Signal),
 ) -> Result<Ended, StartError> {
-    let Prepared { settings, state, run, groups, promises, enforcement, packages, base, store, records, listeners } =
-        prepared;
-    let host = host_status(&listeners, &promises);
+    let Prepared {
+        settings,
+        state,
+        run,
+        groups,
+        promises,
+        enforcement,
+        packages,
+        base,
+        store,
+        records,
+        rebuilt,
+        listeners,
+    } = prepared;
+    let host = host_status(&listeners, &promises, &store::kept_aside(store.path()));
     let spawning = spawn::Config {
         run: run.path().into(),
         init: libexec(&settings)?.join("mortise-init"),
@@ -139,7 +168,7 @@ async fn serve(
     let http_folder = spawning.http_folder();
     let config = settings.policy(http_folder.clone());
     let spawner = Spawner::new(spawning, Arc::clone(&groups))?;
-    clean_up(&records, &spawner, &groups, &packages, base.as_ref()).await;
+    clean_up(&records, &spawner, &groups, &packages, base.as_ref(), rebuilt.is_some()).await;
 
     let admin_socket = settings.admin_socket();
     let admin_listener = tokio::net::UnixListener::from_std(bind_unix(&admin_socket, 0o660)?)
@@ -191,7 +220,7 @@ async fn serve(
     let told = tokio::select! {
         // Whichever comes first; a base that takes long does not keep anybody from stopping.
         told = told(signals, &shutdown) => told,
-        () = standing::keep(&handle, &controls, base, &listeners.fresh, (reload, hangups, &http_folder)) => {
+        () = standing::keep(&handle, &controls, base, &listeners.fresh, (reload, hangups, &http_folder), rebuilt.as_ref()) => {
             told(signals, &shutdown).await
         }
         _ = &mut engine => {
@@ -246,13 +275,22 @@ async fn told(signals: &mut Signals, shutdown: &Shutdown) -> Told {
     }
 }
 
-fn host_status(listeners: &Listeners, promises: &host::Report) -> HostStatus {
+fn host_status(listeners: &Listeners, promises: &host::Report, kept_aside: &[PathBuf]) -> HostStatus {
     HostStatus {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         started: Some(Timestamp::now()),
         ingress: listeners.ingress.iter().map(|it| format!("http://{it}")).collect(),
-        degraded: promises.degraded().map(|it| format!("{}: {}", it.promise, it.why)).collect(),
+        degraded: promises
+            .degraded()
+            .map(|it| format!("{}: {}", it.promise, it.why))
+            .chain(kept_aside.iter().map(|it| {
+                format!(
+                    "store: a damaged one is kept as {}, and another was made; remove it when it was looked at",
+                    it.display()
+                )
+            }))
+            .collect(),
     }
 }
 
@@ -272,6 +310,7 @@ async fn clean_up(
     groups: &Arc<Groups>,
     packages: &Arc<PackageStore>,
     base: Option<&Installed>,
+    is_rebuilt: bool,
 ) {
     let occupied = records.workers.iter().filter(|it| it.occupant.is_some()).map(|it| it.worker).collect();
     let swept = spawner.sweep(occupied).await;
@@ -280,6 +319,8 @@ async fn clean_up(
     let (groups, packages) = (Arc::clone(groups), Arc::clone(packages));
     let resources = tokio::task::spawn_blocking(move || {
         match keep {
+            // A new store may not know all that the old one did.
+            Ok(_) if is_rebuilt => {}
             Ok(keep) => {
                 let mut keep: std::collections::BTreeSet<_> = keep;
                 keep.extend(base);

@@ -16,6 +16,7 @@ use crate::api::Snapshot;
 use crate::engine::{Controls, EngineHandle};
 use crate::lifecycle::ModuleKey;
 use crate::package::Installed;
+use crate::store::Rebuilt;
 
 /// The service manager waits for this much longer than we do.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -28,6 +29,8 @@ struct Standing {
     missing: Vec<Missing>,
     /// How many things were wrong with mortise.toml when it was read the last time.
     refused: usize,
+    /// The store was damaged at the start: what became of it.
+    rebuilt: Option<String>,
 }
 
 impl Standing {
@@ -52,6 +55,9 @@ impl fmt::Display for Standing {
                 write!(f, "degraded: not ready: {}; the base does not serve: {reason}", readiness::list(missing))?;
             }
         }
+        if let Some(rebuilt) = &self.rebuilt {
+            write!(f, "; {rebuilt}")?;
+        }
         match self.refused {
             0 => Ok(()),
             1 => f.write_str("; mortise.toml was refused (1 error, see the log): what was in force still is"),
@@ -68,11 +74,17 @@ pub(super) async fn keep(
     base: Option<Installed>,
     fresh: &[SocketAddr],
     (reload, hangups, http_folder): (&mut Reload, &mut Signal, &Path),
+    rebuilt: Option<&Rebuilt>,
 ) {
     controls.settled().await;
     let module = base.as_ref().map(|it| it.manifest.name.clone());
     let tenant = TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"));
-    let mut standing = Standing { base: Condition::Serves, missing: Vec::new(), refused: 0 };
+    let mut standing = Standing {
+        base: Condition::Serves,
+        missing: Vec::new(),
+        refused: 0,
+        rebuilt: rebuilt.map(ToString::to_string),
+    };
     if let Some(base) = base {
         notify::status("starting the base");
         if let Err(reason) = base::bring_up(handle, tenant.clone(), base).await {

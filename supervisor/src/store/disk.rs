@@ -2,17 +2,31 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, StorageError};
 
+use super::copy::{self, StoreCopy};
+use super::fold::changes;
 use super::format::{self, FORMAT, FormatError};
 use super::{Change, Records, StoreError};
 
 /// Bytes of pages that redb keeps in memory: the whole of a usual store.
 const CACHE_BYTES: usize = 16 << 20;
+
+/// How a file of redb begins.
+const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
+
+/// Bytes of its header: 64, and two slots of 128 that begin with the version of the file format.
+const HEADER: usize = 320;
+
+/// Where the versions are.
+const VERSIONS: [usize; 2] = [64, 192];
+
+/// The newest version of the file format that our redb reads. A test compares it with a file that it has made.
+const NEWEST_REDB: u8 = 3;
 
 /// Opens the database; called again after an I/O error.
 pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
@@ -25,6 +39,10 @@ pub struct Store {
     database: Option<Database>,
     /// Transactions known to be on disk.
     commits: u64,
+    /// None for a store that is only made.
+    copy: Option<StoreCopy>,
+    /// Changes of which nobody knows whether they are on disk.
+    unclear: Vec<Change>,
 }
 
 impl std::fmt::Debug for Store {
@@ -41,14 +59,24 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; a store that is damaged, of a newer format or in use is left as it is.
     pub fn open(path: &Path) -> Result<(Self, Records), StoreError> {
-        let target = path.to_owned();
-        Self::open_with(path, Box::new(move || builder().create_with_backend(FileBackend::new(file(&target)?)?)))
+        look(path)?;
+        let (mut store, records) = Self::open_with(path, opener(path))?;
+        store.copy = Some(StoreCopy::keep(&copy::path_of(path), &records));
+        Ok((store, records))
+    }
+
+    /// Makes a store of these records at `path`, where nothing is yet.
+    pub(super) fn make(path: &Path, records: &Records) -> Result<(), StoreError> {
+        let (mut store, _) = Self::open_with(path, opener(path))?;
+        store.commit(&changes(records))
     }
 
     pub(super) fn open_with(path: &Path, opener: Opener) -> Result<(Self, Records), StoreError> {
         let database = opener().map_err(|error| opening(path, error))?;
         let (records, commits) = format::read(&database).map_err(|error| reading(path, error))?;
-        Ok((Self { path: path.into(), opener, database: Some(database), commits }, records))
+        let store =
+            Self { path: path.into(), opener, database: Some(database), commits, copy: None, unclear: Vec::new() };
+        Ok((store, records))
     }
 
     /// The file.
@@ -68,10 +96,12 @@ impl Store {
         };
         let Err(error) = format::write(database, changes, self.commits + 1) else {
             self.commits += 1;
+            self.follow(changes);
             return Ok(());
         };
         // redb answers every later call by an error until it is opened anew, and the refused write may yet be on disk.
         self.database = None;
+        self.unclear = changes.to_vec();
         if self.settle()? {
             Ok(())
         } else {
@@ -90,14 +120,48 @@ impl Store {
         let made = found > self.commits;
         self.commits = found;
         self.database = Some(database);
+        let unclear = std::mem::take(&mut self.unclear);
+        if made {
+            self.follow(&unclear);
+        }
         Ok(made)
     }
+
+    fn follow(&mut self, changes: &[Change]) {
+        if let Some(copy) = &mut self.copy {
+            copy.follow(changes);
+        }
+    }
+}
+
+fn opener(path: &Path) -> Opener {
+    let path = path.to_owned();
+    Box::new(move || builder().create_with_backend(FileBackend::new(file(&path)?)?))
 }
 
 pub(super) fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     builder
+}
+
+/// Tells what the database would not: that there is something else in its place, or a file of a newer database.
+pub(super) fn look(path: &Path) -> Result<(), StoreError> {
+    let damaged = |problem: &str| StoreError::Damaged { path: path.to_owned(), problem: problem.to_owned() };
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => return Err(damaged("there is no file in its place")),
+        Ok(_) => {}
+        Err(_) => return Ok(()),
+    }
+    let mut header = [0; HEADER];
+    let read = File::open(path).and_then(|it| it.read_exact_at(&mut header, 0));
+    // Both slots say the version; a single altered byte is damage.
+    let versions = VERSIONS.map(|at| header[at]);
+    if read.is_ok() && header.starts_with(MAGIC) && versions[0] == versions[1] && versions[0] > NEWEST_REDB {
+        let (found, known) = (versions[0].into(), NEWEST_REDB.into());
+        return Err(StoreError::NewerDatabase { path: path.to_owned(), found, known });
+    }
+    Ok(())
 }
 
 /// The file itself. Its name is on disk too before anything is written that must be found again.
@@ -114,7 +178,7 @@ fn file(path: &Path) -> Result<File, DatabaseError> {
     open().map_err(|error| DatabaseError::Storage(StorageError::Io(error)))
 }
 
-fn opening(path: &Path, error: DatabaseError) -> StoreError {
+pub(super) fn opening(path: &Path, error: DatabaseError) -> StoreError {
     let path = path.to_owned();
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.parent().map_or(path.clone(), Into::into)),
@@ -132,7 +196,7 @@ fn opening(path: &Path, error: DatabaseError) -> StoreError {
     }
 }
 
-fn reading(path: &Path, error: FormatError) -> StoreError {
+pub(super) fn reading(path: &Path, error: FormatError) -> StoreError {
     let path = path.to_owned();
     match error {
         FormatError::Newer(found) => StoreError::Newer { path, found, known: FORMAT },

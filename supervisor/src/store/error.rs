@@ -11,11 +11,8 @@ pub enum StoreError {
          own with --state"
     )]
     InUse(PathBuf),
-    /// The file is not a whole store. It is left as it is.
-    #[error(
-        "the store {path:?} is damaged ({problem}). Nothing was changed in it. Restore it from a backup, or move it away \
-         to begin with an empty one: workers that still run are then strangers to the supervisor"
-    )]
+    /// The file is not a whole store. It is left as it is; [`super::open`] keeps it aside and makes another.
+    #[error("the store {path:?} is damaged ({problem})")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -33,6 +30,19 @@ pub enum StoreError {
         /// Its format.
         found: u32,
         /// The newest format known.
+        known: u32,
+    },
+    /// A newer database wrote it.
+    #[error(
+        "the store {path:?} is a redb file of version {found}, and this mortised reads up to {known}: start the mortised \
+         that wrote it, or a newer one"
+    )]
+    NewerDatabase {
+        /// The file.
+        path: PathBuf,
+        /// The version of its file format.
+        found: u32,
+        /// The newest version known.
         known: u32,
     },
     /// The disk refused, and nothing of the change is on it.

@@ -4,17 +4,25 @@
 //!   Action::Persist ──▶ StoreWriter ──channel──▶ thread "store" ── Store::commit ── fsync ──▶ Event::Persisted
 //!                                                                       │ on an I/O error: close, reopen, look
 //!                                                                       ▼
-//!                                                                     redb
+//!                                                                     redb, then the copy
 //! ```
+//! redb is the truth. `copy.rs` keeps the same in another form; a store that `check.rs` finds damaged is kept aside and made anew from
+//! that, or from the packages (`rebuild.rs`).
 
+mod check;
+mod copy;
 mod disk;
 mod error;
+mod fold;
 mod format;
+mod rebuild;
 mod record;
 mod writer;
 
+pub use check::check;
 pub use disk::Store;
 pub use error::StoreError;
+pub use rebuild::{Rebuilt, Source, is_contained, kept_aside, open};
 pub use record::{
     Change, EndKind, EndRecord, MetaRecord, ModuleRecord, OccupantRecord, OperationRecord, Records, VersionRecord,
     WorkerRecord,

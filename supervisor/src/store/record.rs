@@ -114,7 +114,7 @@ pub struct MetaRecord {
 }
 
 /// One change of the store.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Change {
     /// Insert or replace.
     PutModule(ModuleRecord),

@@ -16,6 +16,8 @@ use crate::api::{Desired, Operation, OperationId, OperationState, Request};
 use crate::lifecycle::{CommitId, Event, ModuleKey, ModuleSpec};
 use crate::manifest::Manifest;
 
+mod damage;
+
 /// A disk whose unsynced writes are lost with its power.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<Plates>>);

@@ -35,6 +35,7 @@ pub(super) fn checks(places: &Places) -> Vec<Check> {
     ));
     checks.extend(folder("run-dir", &places.run, "sockets and pipes of workers"));
     checks.extend(state_file_system(&places.state));
+    checks.push(store(&places.state));
     checks
 }
 
@@ -60,6 +61,17 @@ fn folder(name: &str, path: &Path, matters: &str) -> Vec<Check> {
         Err(error) => check
             .but(Verdict::Bad, format!("Not writable for this user ({error}): run as root, or choose another folder.")),
     }]
+}
+
+fn store(state: &Path) -> Check {
+    let kept = crate::store::kept_aside(&state.join(crate::daemon::STORE));
+    let check = |found: String| Check::good(Area::Disk, "store", found, "desired state and operations");
+    let Some(newest) = kept.last() else { return check("no damaged one was found".into()) };
+    check(format!("{} damaged and kept aside, the newest as {}", kept.len(), newest.display())).but(
+        Verdict::Weak,
+        "Another was made in its place: compare `mortise status` with what shall run, look at the disk (`dmesg`, `smartctl`), \
+         and move the damaged file away.",
+    )
 }
 
 fn socket_paths(run: &Path) -> Check {

@@ -1,0 +1,62 @@
+//! Changes laid on top of each other: what a store holds that has seen them.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+
+use super::{Change, MetaRecord, ModuleRecord, OperationRecord, Records, VersionRecord, WorkerRecord};
+use crate::lifecycle::ModuleKey;
+
+/// The outcome of changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Fold {
+    modules: BTreeMap<ModuleKey, ModuleRecord>,
+    versions: BTreeMap<(ModuleKey, Version), VersionRecord>,
+    workers: BTreeMap<u32, WorkerRecord>,
+    operations: BTreeMap<String, OperationRecord>,
+    meta: MetaRecord,
+}
+
+impl Fold {
+    pub(super) fn of(records: &Records) -> Self {
+        let mut fold = Self::default();
+        for change in changes(records) {
+            fold.apply(change);
+        }
+        fold
+    }
+
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::PutModule(it) => drop(self.modules.insert(it.key.clone(), it)),
+            Change::RemoveModule(key) => drop(self.modules.remove(&key)),
+            Change::PutVersion(it) => drop(self.versions.insert((it.key.clone(), it.spec.version.clone()), *it)),
+            Change::RemoveVersion(key, version) => drop(self.versions.remove(&(key, version))),
+            Change::PutWorker(it) => drop(self.workers.insert(it.worker.slot, it)),
+            Change::PutOperation(it) => drop(self.operations.insert(it.operation.id.0.clone(), *it)),
+            Change::RemoveOperation(id) => drop(self.operations.remove(&id.0)),
+            Change::PutMeta(it) => self.meta = it,
+        }
+    }
+
+    pub(super) fn records(&self) -> Records {
+        Records {
+            modules: self.modules.values().cloned().collect(),
+            versions: self.versions.values().cloned().collect(),
+            workers: self.workers.values().cloned().collect(),
+            operations: self.operations.values().cloned().collect(),
+            meta: self.meta,
+        }
+    }
+}
+
+/// What makes an empty store hold these records.
+pub(super) fn changes(records: &Records) -> Vec<Change> {
+    let Records { modules, versions, workers, operations, meta } = records;
+    let mut changes = vec![Change::PutMeta(*meta)];
+    changes.extend(modules.iter().cloned().map(Change::PutModule));
+    changes.extend(versions.iter().cloned().map(|it| Change::PutVersion(Box::new(it))));
+    changes.extend(workers.iter().cloned().map(Change::PutWorker));
+    changes.extend(operations.iter().cloned().map(|it| Change::PutOperation(Box::new(it))));
+    changes
+}
