@@ -57,9 +57,15 @@ impl World {
     }
 
     fn start_as(base: &str, more: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("mortise-test-").tempdir().expect("a temporary folder");
+        Self::start_in(folder, base, more)
+    }
+
+    /// The same in a folder that was prepared for it: what is in `state` there is used.
+    #[must_use]
+    pub fn start_in(folder: tempfile::TempDir, base: &str, more: &[&str]) -> Self {
         let artifacts = artifacts();
         let before = Baseline::take();
-        let folder = tempfile::Builder::new().prefix("mortise-test-").tempdir().expect("a temporary folder");
         let daemon = Daemon::start(
             artifacts,
             Options {
