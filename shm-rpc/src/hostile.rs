@@ -10,6 +10,9 @@ use crate::mapped::End;
 use crate::memory::OwnMemory;
 use crate::{CallError, CallOptions, Client, Deadline, Geometry, Pending, Reply, Server, Violation};
 
+#[cfg(test)]
+mod fields;
+
 /// The words of a slot behind the first.
 const CONTENT: usize = 7;
 
