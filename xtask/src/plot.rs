@@ -39,6 +39,7 @@ fn bar(line: &Value) -> Option<Bar> {
     let waits = if text("wait")? == "spin" { "both sides spin" } else { "both sides sleep" };
     let distance = match text("distance")? {
         "-" => String::new(),
+        "mixed" => " now near to each other and now far".to_owned(),
         distance => format!(" {distance} to each other"),
     };
     Some(Bar {

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Every way has a process of its own, pinned as the placement says and stopped while the others are measured. A round measures each
-//! once, for a few milliseconds, between two chunks of the limit: a virtual machine's host moves the CPUs near to and far from each
-//! other, so a chunk whose two limits differ is thrown away, and the others are told apart by them. One JSON object per line; the
-//! figures are medians of rounds.
+//! once, for a few milliseconds, between two chunks of the limit of its kind (spinning or sleeping): a virtual machine's host moves the
+//! CPUs near to and far from each other, so a chunk whose two limits differ is measured again, and the spinning ones are told apart by
+//! them. One JSON object per line; the figures are medians of rounds.
 //!
 //! ```text
 //!   main ── rounds (what is measured when, and what is told) ── other (the processes)

@@ -20,7 +20,7 @@ struct Calls {
 
 impl Caller for Calls {
     fn call(&mut self, count: u64) {
-        self.work.call(&self.client, count);
+        self.work.calling(&self.client, |call| call(count));
     }
 }
 

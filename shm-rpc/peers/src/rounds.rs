@@ -10,9 +10,11 @@ const CHUNK: Duration = Duration::from_millis(3);
 const LIMIT_CHUNK: Duration = Duration::from_millis(1);
 /// The spin limit takes less than this, in ns, where the CPUs are near to each other.
 const NEAR_BELOW: f64 = 200.0;
-/// Two limits around a chunk that differ by more than this share tell that the machine has moved.
-const MOVED: f64 = 0.15;
-/// Figures of fewer rounds are not told.
+/// Two limits around a chunk that differ by more than this share tell that the machine has moved: the chunk is measured again,
+const MOVED: f64 = 0.25;
+/// up to so many times in a round.
+const ATTEMPTS: usize = 5;
+/// With fewer rounds at either distance the two are told as one.
 const ROUNDS: usize = 5;
 
 /// A way that is running.
@@ -78,36 +80,30 @@ pub fn run(ways: &[&Way], time: Duration) {
     }
 }
 
-/// Measures each way once.
+/// Measures each way once, between two chunks of the limit of its own kind.
 fn round(placement: Placement, running: &mut [Running<'_>]) {
-    let spin = running.iter().position(|it| it.way.name == "limit-spin");
-    let mut futex = f64::NAN;
-    let around = |running: &mut [Running<'_>]| spin.map(|it| running[it].measure(LIMIT_CHUNK));
     for index in 0..running.len() {
-        if spin == Some(index) {
-            continue;
-        }
-        let before = around(running);
-        let p50 = running[index].measure(CHUNK);
-        let after = around(running);
-        let spin_limit = match (before, after) {
-            (Some(before), Some(after)) if (before - after).abs() > MOVED * before.min(after) => continue,
-            (Some(before), Some(after)) => (before + after) / 2.0,
-            (None, _) | (_, None) => f64::NAN,
-        };
         let way = running[index].way;
-        if way.name == "limit-futex" {
-            futex = p50;
-        }
-        let limit = if way.wait == Wait::Spin { spin_limit } else { futex };
-        let is_near = placement == Placement::OneCore || spin_limit < NEAR_BELOW;
-        if limit.is_finite() {
-            running[index].found[usize::from(!is_near)].add(p50, limit);
-        }
-        if let Some(spin) = spin.filter(|_| way.wait == Wait::Spin) {
-            running[spin].found[usize::from(!is_near)].add(spin_limit, spin_limit);
+        let limit = running.iter().position(|it| it.way.is_limit() && it.way.wait == way.wait);
+        let Some(limit) = limit.filter(|it| *it != index) else { continue };
+        for _ in 0..ATTEMPTS {
+            let before = running[limit].measure(LIMIT_CHUNK);
+            let p50 = running[index].measure(CHUNK);
+            let after = running[limit].measure(LIMIT_CHUNK);
+            if (before - after).abs() <= MOVED * before.min(after) {
+                let around = (before + after) / 2.0;
+                let is_far = is_told_apart(placement, way) && around >= NEAR_BELOW;
+                running[index].found[usize::from(is_far)].add(p50, around);
+                running[limit].found[usize::from(is_far)].add(around, around);
+                break;
+            }
         }
     }
+}
+
+/// Whether it matters how far the CPUs are from each other. Beside a wake through the kernel it does not.
+fn is_told_apart(placement: Placement, way: &Way) -> bool {
+    placement == Placement::TwoCores && way.wait == Wait::Spin
 }
 
 impl Found {
@@ -116,25 +112,44 @@ impl Found {
         self.limit.push(limit);
         self.ratio.push(p50 / limit);
     }
+
+    fn append(&mut self, other: &mut Self) {
+        self.p50.append(&mut other.p50);
+        self.limit.append(&mut other.limit);
+        self.ratio.append(&mut other.ratio);
+    }
 }
 
 fn tell(placement: Placement, running: &mut Running<'_>) {
-    let Running { way, found, .. } = running;
-    for (found, distance) in found.iter_mut().zip(["near", "far"]) {
-        let rounds = found.ratio.len();
-        if rounds < ROUNDS {
-            continue;
-        }
-        println!(
-            "{{\"bench\":\"ipc-peers\",\"case\":\"{}\",\"message\":\"{}\",\"wait\":\"{}\",\"placement\":\"{}\",\"distance\":\"{}\",\"p50_ns\":{:.0},\"limit_p50_ns\":{:.0},\"ratio\":{:.3},\"rounds\":{rounds}}}",
-            way.name,
-            way.message,
-            if way.wait == Wait::Spin { "spin" } else { "sleep" },
-            placement.name(),
-            if placement == Placement::OneCore { "-" } else { distance },
-            median(&mut found.p50),
-            median(&mut found.limit),
-            median(&mut found.ratio),
-        );
+    let Running { way, found: [near, far], .. } = running;
+    if !is_told_apart(placement, way) {
+        return tell_one(placement, way, near, "-");
     }
+    if near.ratio.len() < ROUNDS && far.ratio.len() < ROUNDS {
+        near.append(far);
+        return tell_one(placement, way, near, "mixed");
+    }
+    for (found, distance) in [(near, "near"), (far, "far")] {
+        if found.ratio.len() >= ROUNDS {
+            tell_one(placement, way, found, distance);
+        }
+    }
+}
+
+fn tell_one(placement: Placement, way: &Way, found: &mut Found, distance: &str) {
+    let rounds = found.ratio.len();
+    if rounds == 0 {
+        eprintln!("{} ({}): the machine moved in every round", way.name, placement.name());
+        return;
+    }
+    println!(
+        "{{\"bench\":\"ipc-peers\",\"case\":\"{}\",\"message\":\"{}\",\"wait\":\"{}\",\"placement\":\"{}\",\"distance\":\"{distance}\",\"p50_ns\":{:.0},\"limit_p50_ns\":{:.0},\"ratio\":{:.3},\"rounds\":{rounds}}}",
+        way.name,
+        way.message,
+        if way.wait == Wait::Spin { "spin" } else { "sleep" },
+        placement.name(),
+        median(&mut found.p50),
+        median(&mut found.limit),
+        median(&mut found.ratio),
+    );
 }

@@ -2,7 +2,7 @@
 
 use crate::limit::Limit;
 use crate::other::{Given, Other, Placement};
-use crate::page::{self, Page};
+use crate::page::{self, Page, Sharing, Side};
 use crate::{bytes, grpc, iceoryx, ours, servo};
 
 /// How both sides wait for each other.
@@ -109,9 +109,10 @@ impl Caller for Bare {
 }
 
 fn start_bare(name: &str, limit: Limit, placement: Placement) -> (Box<dyn Caller>, Other) {
-    let memory = ours::memory(c"limit", page::BYTES);
-    let other = Other::start(name, placement, &[&memory], "");
-    (Box::new(Bare { limit, page: Page::map(&memory), next: 1 }), other)
+    let (asks, answers) = (ours::memory(c"asks", page::BYTES), ours::memory(c"answers", page::BYTES));
+    let other = Other::start(name, placement, &[&asks, &answers], "");
+    let page = Page::map(&asks, &answers, Side::Asking, Sharing::Both);
+    (Box::new(Bare { limit, page, next: 1 }), other)
 }
 
 fn start_spin(placement: Placement) -> (Box<dyn Caller>, Other) {
@@ -123,13 +124,13 @@ fn start_futex(placement: Placement) -> (Box<dyn Caller>, Other) {
 }
 
 fn serve_spin(given: &Given) {
-    let page = Page::map(given.open(0));
+    let page = Page::map(given.open(0), given.open(1), Side::Answering, Sharing::Both);
     given.ready();
     Limit::Spin.answer(&page, &std::io::stdin());
 }
 
 fn serve_futex(given: &Given) {
-    let page = Page::map(given.open(0));
+    let page = Page::map(given.open(0), given.open(1), Side::Answering, Sharing::Both);
     given.ready();
     Limit::Futex.answer(&page, &std::io::stdin());
 }
