@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   artifacts (programs, base) ─┐
-//!   dist/{etc,systemd,deb} ─────┼─▶ folder ──dpkg-deb──▶ target/dist/mortise_VERSION_ARCH.deb
+//!   dist/* ────────────────────┼─▶ folder ──dpkg-deb──▶ target/dist/mortise_VERSION_ARCH.deb
 //!   mortise man, completions ───┘
 //! ```
 
@@ -24,7 +24,17 @@ pub struct Dist {
     profile: Profile,
 }
 
-const UNITS: &[&str] = &["mortise.target", "mortised.service", "mortise-workers.service", "mortise-drain.service"];
+const UNITS: &[&str] = &[
+    "mortise.target",
+    "mortised.service",
+    "mortise-workers.service",
+    "mortise-drain.service",
+    "mortise-ingress.socket",
+    "mortise-admin.socket",
+];
+
+/// Users and folders, as systemd makes them.
+const GROUND: &[&str] = &["sysusers.d/mortise.conf", "tmpfiles.d/mortise.conf"];
 
 /// What an operator edits, and what dpkg therefore keeps.
 const SETTINGS: &str = "etc/mortise/mortise.toml";
@@ -94,6 +104,9 @@ fn lay_out(artifacts: &Artifacts, tree: &Path) -> Result<(), Failure> {
     for unit in UNITS {
         let unit_file = fs::read(root().join("dist/systemd").join(unit))?;
         put(&tree.join("usr/lib/systemd/system").join(unit), &unit_file, 0o644)?;
+    }
+    for file in GROUND {
+        put(&tree.join("usr/lib").join(file), &fs::read(root().join("dist").join(file))?, 0o644)?;
     }
     put(&tree.join(SETTINGS), &fs::read(root().join("dist/etc/mortise.toml"))?, 0o644)?;
     fs::create_dir_all(tree.join(format!("{SETTINGS}.d")))?;

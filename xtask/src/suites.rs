@@ -10,6 +10,7 @@ use xtask::Failure;
 use xtask::artifacts::{Artifacts, Profile, build_programs};
 use xtask::command::{cargo, is_there, root, shown};
 
+use crate::vm::Debian;
 use crate::{fuzz, vm};
 
 /// Run the tests.
@@ -24,6 +25,8 @@ pub struct Test {
     /// Only tests whose names contain this; for `system`, also the name of a file of tests
     #[arg(requires = "only")]
     filter: Option<String>,
+    #[arg(skip)]
+    debian: Debian,
 }
 
 /// Run the whole-system tests in a virtual machine with systemd and cgroup v2, then install, restart, reboot and purge the Debian package.
@@ -31,11 +34,14 @@ pub struct Test {
 pub struct Vm {
     /// Only tests whose names contain this; `package` is the package alone
     filter: Option<String>,
+    /// Which Debian is in the machine
+    #[arg(long, value_enum, default_value_t)]
+    debian: Debian,
 }
 
 impl Vm {
     pub fn run(self) -> Result<(), Failure> {
-        Test { quick: false, only: Some(Suite::Vm), filter: self.filter }.run()
+        Test { quick: false, only: Some(Suite::Vm), filter: self.filter, debian: self.debian }.run()
     }
 }
 
@@ -101,7 +107,7 @@ impl Test {
             println!("\n━━ {name}");
             let began = Instant::now();
             let mut tally = Tally::default();
-            let result = suite.run(&mut tally, self.filter.as_deref());
+            let result = suite.run(&mut tally, self.filter.as_deref(), self.debian);
             if let Err(failure) = result.and_then(|()| tally.ran_something()) {
                 println!("{failure}");
                 tally.failed = tally.failed.max(1);
@@ -157,7 +163,7 @@ impl std::fmt::Display for Tally {
 }
 
 impl Suite {
-    fn run(self, tally: &mut Tally, filter: Option<&str>) -> Result<(), Failure> {
+    fn run(self, tally: &mut Tally, filter: Option<&str>, debian: Debian) -> Result<(), Failure> {
         let filter = filter.map(str::to_owned);
         match self {
             Self::Fmt => check(tally, cargo().args(["fmt", "--all", "--check"])),
@@ -199,7 +205,7 @@ impl Suite {
                 count(tally, tests.args(["--", "--test-threads=1"]))
             }
             Self::Demo => check(tally, cargo().args(["xtask", "demo", "--once"])),
-            Self::Vm => in_the_machine(tally, filter.as_deref()),
+            Self::Vm => in_the_machine(tally, debian, filter.as_deref()),
             Self::Fuzz => fuzz_all(tally, filter.as_deref()),
             Self::Deny => {
                 let tools = root().join("target/tools");
@@ -242,12 +248,12 @@ fn fuzz_all(tally: &mut Tally, filter: Option<&str>) -> Result<(), Failure> {
 }
 
 /// The whole-system tests in the virtual machine.
-fn in_the_machine(tally: &mut Tally, filter: Option<&str>) -> Result<(), Failure> {
+fn in_the_machine(tally: &mut Tally, debian: Debian, filter: Option<&str>) -> Result<(), Failure> {
     if let Some(why) = vm::unavailable() {
         tally.skipped.push(format!("vm: {why}"));
         return Ok(());
     }
-    vm::run_suite(filter, |line| {
+    vm::run_suite(debian, filter, |line| {
         println!("  {line}");
         tally.add(line);
         if let Some(skipped) = line.strip_prefix("vm-skipped: ") {

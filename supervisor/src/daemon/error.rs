@@ -38,6 +38,14 @@ pub enum StartError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A socket of a socket unit.
+    #[error("a socket that the service manager passes as {name:?}: {problem}")]
+    Passed {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An argument that cannot be followed.
     #[error("{option} {value}: {problem}")]
     Argument {

@@ -44,6 +44,11 @@ pub(super) fn from_process(pid: u32, inode: u64, wanted: u64) -> Option<OwnedFd>
     cookie(&socket).is_ok_and(|found| found == wanted).then_some(socket)
 }
 
+/// Another descriptor of what this process has under a number already, as somebody who started it has said.
+pub(super) fn own_number(number: i32) -> io::Result<OwnedFd> {
+    pidfd_getfd(pidfd_open(std::process::id())?.as_fd(), number)
+}
+
 fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers and touches no memory of ours.
     own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })

@@ -1,5 +1,5 @@
 //! The sockets that a base listens on. The supervisor binds them and never accepts: their connections wait in the kernel for
-//! whichever base has them, so they outlive both the supervisor and any one base.
+//! whichever base has them, so they outlive both the supervisor and any one base. Those of socket units are bound by the service manager.
 //!
 //! A successor takes them back from the living base (see `fetched.rs`), which goes on listening meanwhile; the sockets are known
 //! by what was noted in `STATE/listeners.json` when they were bound. `docs/adr/0006-the-successor-fetches-the-listeners.md` says why.
@@ -50,14 +50,34 @@ struct Note {
     cookie: u64,
 }
 
-/// Binds or finds again the sockets that a base listens on. `bases` are the processes of bases that an earlier supervisor had started.
-pub(super) fn open(state: &Path, run: &Path, listen: &[SocketAddr], bases: &[u32]) -> Result<Listeners, StartError> {
+/// Binds or finds again the sockets that a base listens on. `passed` are those that the service manager holds: they come first where
+/// their address is asked for, and are there also where it is not. `bases` are the processes of bases that an earlier supervisor had
+/// started.
+pub(super) fn open(
+    state: &Path,
+    run: &Path,
+    listen: &[SocketAddr],
+    mut passed: Vec<(SocketAddr, TcpListener)>,
+    bases: &[u32],
+) -> Result<Listeners, StartError> {
     let before = Before { notes: read(state), boot: fs::read_to_string(BOOT_ID).unwrap_or_default(), bases };
     let (mut notes, mut inherited, mut ingress, mut fresh) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (index, asked) in listen.iter().enumerate() {
+    let unasked: Vec<SocketAddr> = passed.iter().map(|it| it.0).filter(|it| !listen.contains(it)).collect();
+    for (index, asked) in listen.iter().chain(&unasked).enumerate() {
         let note = before.note(&asked.to_string());
-        let socket = match note.and_then(|note| before.fetch(note)) {
-            Some(socket) => TcpListener::from(socket),
+        let held = passed.iter().position(|it| it.0 == *asked).map(|at| passed.swap_remove(at).1);
+        let fetched = || note.and_then(|note| before.fetch(note)).map(TcpListener::from);
+        let socket = match held {
+            Some(held) => {
+                if !note.is_some_and(|it| before.is(it, &held)) {
+                    fresh.push(*asked);
+                }
+                Some(held)
+            }
+            None => fetched(),
+        };
+        let socket = match socket {
+            Some(socket) => socket,
             None => {
                 fresh.push(*asked);
                 bind(*asked, note).map_err(|source| StartError::Listen { address: *asked, source })?
@@ -118,6 +138,11 @@ struct Before<'a> {
 impl Before<'_> {
     fn note(&self, asked: &str) -> Option<&Note> {
         self.notes.iter().find(|it| it.asked == asked)
+    }
+
+    /// Whether it is the very socket that was noted.
+    fn is(&self, note: &Note, socket: &TcpListener) -> bool {
+        note.boot == self.boot && fetched::cookie(socket).is_ok_and(|it| it == note.cookie)
     }
 
     fn fetch(&self, note: &Note) -> Option<OwnedFd> {
@@ -183,13 +208,13 @@ mod tests {
     fn a_successor_gets_the_very_sockets_from_who_has_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let first = open(path, path, &[ANY], &[]).unwrap();
+        let first = open(path, path, &[ANY], vec![], &[]).unwrap();
         let address = first.ingress[0];
         let cookies: Vec<_> = first.inherited.iter().map(|it| fetched::cookie(&*it.fd).unwrap()).collect();
         let mut holder = holder(&first);
         drop(first);
 
-        let second = open(path, path, &[ANY], &[holder.id()]).unwrap();
+        let second = open(path, path, &[ANY], vec![], &[holder.id()]).unwrap();
         let again: Vec<_> = second.inherited.iter().map(|it| fetched::cookie(&*it.fd).unwrap()).collect();
         assert_eq!((second.ingress[0], again), (address, cookies));
         assert!(second.fresh.is_empty());
@@ -198,14 +223,36 @@ mod tests {
         holder.wait().unwrap();
 
         // Nobody has them: another socket, at the same address.
-        let third = open(path, path, &[ANY], &[holder.id()]).unwrap();
+        let third = open(path, path, &[ANY], vec![], &[holder.id()]).unwrap();
         assert_eq!(third.ingress[0], address);
+    }
+
+    #[test]
+    fn a_socket_that_the_service_manager_holds_is_taken_and_known_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let held = TcpListener::bind(ANY).unwrap();
+        let address = held.local_addr().unwrap();
+        let pass = || vec![(address, held.try_clone().unwrap())];
+        let cookie = |listeners: &Listeners| fetched::cookie(&*listeners.inherited[0].fd).unwrap();
+        // A base that lives does not have it yet; from then on it has.
+        let me = [std::process::id()];
+        let first = open(path, path, &[], pass(), &me).unwrap();
+        assert_eq!((first.ingress.as_slice(), first.fresh.as_slice()), ([address].as_slice(), [address].as_slice()));
+        assert_eq!(first.inherited.len(), 2, "the ingress and invoke");
+        drop(first);
+        let second = open(path, path, &[address], pass(), &me).unwrap();
+        assert_eq!(
+            (second.ingress.as_slice(), cookie(&second)),
+            ([address].as_slice(), fetched::cookie(&held).unwrap())
+        );
+        assert!(second.fresh.is_empty());
     }
 
     #[test]
     fn another_socket_is_not_taken_for_the_one_that_is_wanted() {
         let folder = tempfile::tempdir().unwrap();
-        let first = open(folder.path(), folder.path(), &[ANY], &[]).unwrap();
+        let first = open(folder.path(), folder.path(), &[ANY], vec![], &[]).unwrap();
         let socket = &first.inherited[0].fd;
         let inode = fstat(&**socket).unwrap().st_ino;
         let cookie = fetched::cookie(&**socket).unwrap();
@@ -219,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(NOTES), b"{").unwrap();
         assert_eq!(read(folder.path()), vec![]);
-        open(folder.path(), folder.path(), &[ANY], &[]).unwrap();
+        open(folder.path(), folder.path(), &[ANY], vec![], &[]).unwrap();
         assert_eq!(read(folder.path()).len(), 2);
     }
 }

@@ -17,6 +17,7 @@ mod ground;
 mod listeners;
 mod log;
 mod notify;
+mod passed;
 mod readiness;
 mod reload;
 mod run;

@@ -1,5 +1,6 @@
 //! From the arguments to a running supervisor, and back.
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::ground::{Ground, raise_descriptors};
 use super::listeners::{self, Listeners, bind_unix};
+use super::passed::Passed;
 use super::reload::Reload;
 use super::settings::Settings;
 use super::{LogFormat, StartError, base, notify, standing, workers_unit};
@@ -79,14 +81,16 @@ struct Prepared {
     records: Records,
     rebuilt: Option<Rebuilt>,
     listeners: Listeners,
+    admin: Option<UnixListener>,
 }
 
 async fn supervise(reload: &mut Reload, format: LogFormat) -> Result<Ended, StartError> {
     // From here on a SIGTERM is not the end, but the beginning of an orderly one, and a SIGHUP no end at all.
     let mut signals = Signals::new()?;
+    let passed = Passed::take()?;
     let mut hangups = signal(SignalKind::hangup()).map_err(StartError::kernel("catch signals"))?;
     tracing::debug!(files = ?reload.in_force.files, "settings:\n{}", reload.in_force);
-    let prepared = prepare(reload.in_force.settings.clone())?;
+    let prepared = prepare(reload.in_force.settings.clone(), passed)?;
     let groups = Arc::clone(&prepared.groups);
     let ended = serve(prepared, format, &mut signals, (reload, &mut hangups)).await;
     // What is left in them is told, not hidden: they stay.
@@ -98,7 +102,7 @@ async fn supervise(reload: &mut Reload, format: LogFormat) -> Result<Ended, Star
     ended
 }
 
-fn prepare(settings: Settings) -> Result<Prepared, StartError> {
+fn prepare(settings: Settings, passed: Passed) -> Result<Prepared, StartError> {
     let state = Ground::take(&settings.state, 0o700, "--state")?;
     let run = Ground::take(&settings.run, 0o755, "--run")?;
     let layout = match &settings.workers_unit {
@@ -111,7 +115,8 @@ fn prepare(settings: Settings) -> Result<Prepared, StartError> {
     let packages = Arc::new(PackageStore::open(&state.path().join("packages"))?);
     let (store, records, rebuilt) = store::open(&state.path().join(STORE), &packages)?;
     let base = settings.base.as_ref().map(|it| base::take_in(it, state.path(), &packages)).transpose()?;
-    let listeners = listeners::open(state.path(), run.path(), &settings.listen, &bases(&records))?;
+    let listeners = listeners::open(state.path(), run.path(), &settings.listen, passed.ingress, &bases(&records))?;
+    let admin = passed.admin;
     Ok(Prepared {
         settings,
         state,
@@ -125,6 +130,7 @@ fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         records,
         rebuilt,
         listeners,
+        admin,
     })
 }
 
@@ -157,6 +163,7 @@ async fn serve(
         records,
         rebuilt,
         listeners,
+        admin,
     } = prepared;
     let host = host_status(&listeners, &promises, &store::kept_aside(store.path()));
     let spawning = spawn::Config {
@@ -171,7 +178,9 @@ async fn serve(
     clean_up(&records, &spawner, &groups, &packages, base.as_ref(), rebuilt.is_some()).await;
 
     let admin_socket = settings.admin_socket();
-    let admin_listener = tokio::net::UnixListener::from_std(bind_unix(&admin_socket, 0o660)?)
+    let held = admin.is_some();
+    let admin_listener = admin.map_or_else(|| bind_unix(&admin_socket, 0o660), Ok)?;
+    let admin_listener = tokio::net::UnixListener::from_std(admin_listener)
         .map_err(StartError::file("watch the socket", &admin_socket))?;
     let logs = Arc::new(LogStore::default());
     let mirror = match format {
@@ -258,7 +267,9 @@ async fn serve(
     shutdown.end();
     let _ = stop_admin.send(());
     let _ = admin.await;
-    let _ = std::fs::remove_file(&admin_socket);
+    if !held {
+        let _ = std::fs::remove_file(&admin_socket);
+    }
     if ending != Ended::Left {
         // The base listens on it as long as it lives.
         let _ = std::fs::remove_file(&listeners.invoke);

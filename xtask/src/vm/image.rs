@@ -8,10 +8,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use xtask::Failure;
-use xtask::command::{debian, output, run};
+use xtask::command::{self, output, run};
 
 /// The Debian that is put into the machine.
-const SUITE: &str = "bookworm";
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Debian {
+    /// Debian 12, with systemd 252
+    #[default]
+    Bookworm,
+    /// Debian 13, with systemd 257
+    Trixie,
+}
+
+impl Debian {
+    const fn suite(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+}
 
 /// What is put into it.
 const PACKAGES: &str =
@@ -34,29 +50,30 @@ pub(super) struct Image {
 
 impl Image {
     /// The image of this recipe: from the cache, or built and put there.
-    pub fn ready() -> Result<Self, Failure> {
-        debian("mmdebstrap", "mmdebstrap")?;
-        debian("mkfs.ext4", "e2fsprogs")?;
+    pub fn ready(debian: Debian) -> Result<Self, Failure> {
+        command::debian("mmdebstrap", "mmdebstrap")?;
+        command::debian("mkfs.ext4", "e2fsprogs")?;
+        let suite = debian.suite();
         let mut hash = DefaultHasher::new();
-        (SUITE, PACKAGES, UNIT, MOUNTS, MEGABYTES).hash(&mut hash);
+        (suite, PACKAGES, UNIT, MOUNTS, MEGABYTES).hash(&mut hash);
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
         let cache = cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("mortise-vm");
         let folder = cache.join(format!("{:016x}", hash.finish()));
         if !folder.exists() {
             fs::create_dir_all(&cache)?;
-            build(&cache, &folder)?;
+            build(suite, &cache, &folder)?;
         }
         let file = |name| folder.join(name);
         Ok(Self { disk: file("disk.img"), kernel: file("vmlinuz"), initrd: file("initrd") })
     }
 }
 
-fn build(cache: &Path, folder: &Path) -> Result<(), Failure> {
-    println!("vm: building a Debian {SUITE} into {}", folder.display());
+fn build(suite: &str, cache: &Path, folder: &Path) -> Result<(), Failure> {
+    println!("vm: building a Debian {suite} into {}", folder.display());
     let scratch = tempfile::Builder::new().prefix("building-").tempdir_in(cache)?;
     let root = scratch.path().join("root");
-    run(Command::new("mmdebstrap").args(["--quiet", "--variant=minbase", "--include", PACKAGES, SUITE]).arg(&root))?;
+    run(Command::new("mmdebstrap").args(["--quiet", "--variant=minbase", "--include", PACKAGES, suite]).arg(&root))?;
     fs::create_dir_all(root.join("payload"))?;
     fs::write(root.join("etc/fstab"), MOUNTS)?;
     fs::write(root.join("etc/hostname"), "mortise-vm\n")?;

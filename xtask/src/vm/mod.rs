@@ -14,6 +14,7 @@ mod payload;
 
 use xtask::Failure;
 
+pub use image::Debian;
 use image::Image;
 
 /// Why the machine cannot be had here, if it cannot.
@@ -28,8 +29,8 @@ pub fn unavailable() -> Option<&'static str> {
 ///
 /// # Errors
 /// The machine could not be built or started, or did not come to its end.
-pub fn run_suite(filter: Option<&str>, line: impl FnMut(&str)) -> Result<(), Failure> {
-    let image = Image::ready()?;
+pub fn run_suite(debian: Debian, filter: Option<&str>, line: impl FnMut(&str)) -> Result<(), Failure> {
+    let image = Image::ready(debian)?;
     let scratch = tempfile::tempdir()?;
     let payload = payload::tests(scratch.path(), filter.unwrap_or(""))?;
     machine::boot(&image, &payload, line)

@@ -32,10 +32,14 @@ installs() {
   dpkg -i /payload/mortise.deb
   systemctl is-enabled mortise.target
   nothing_runs
-  systemd-analyze verify --man=no mortise.target mortised.service mortise-workers.service mortise-drain.service
+  [ "$(getent group mortise-http)" = 'mortise-http:x:199999:' ]
+  [ "$(stat -c %a:%U /var/lib/mortise)" = 700:root ]
+  systemd-analyze verify --man=no mortise.target mortised.service mortise-workers.service mortise-drain.service \
+    mortise-ingress.socket mortise-admin.socket
 }
 starts() {
   systemctl start mortise.target
+  is mortise.target ActiveState active
   is mortised ActiveState active
   is mortise-workers ActiveState active
   mortise ps | grep base
@@ -99,6 +103,11 @@ a_reload_takes_all_or_nothing() {
   [ "$(pids)" = "$before" ]
   checked
 }
+it_is_exposed_no_more_than_documented() {
+  systemd-analyze security --no-pager mortised.service | tail -1 > /run/exposure
+  echo "package: $(cat /run/exposure)" > /dev/ttyS1
+  systemd-analyze security --no-pager --threshold=50 mortised.service > /dev/null
+}
 a_shutdown_lasts() {
   mortise shutdown
   eventually is mortised ActiveState inactive
@@ -111,7 +120,12 @@ a_shutdown_lasts() {
   eventually checked
 }
 stopping_the_target_drains() {
-  systemctl stop mortise.target mortise-workers.service
+  systemctl stop mortise.target
+  # It returns when the drain is over: no worker and no base is left.
+  is mortise-drain ActiveState inactive
+  [ -z "$(ps -eo uid= | awk '$1 >= 200000 && $1 < 300000')" ]
+  [ -z "$(pgrep -x mortise-base)" ]
+  eventually is mortise-workers ActiveState inactive
   is mortise-drain Result success
   is mortised Result success
   is mortise-workers Result success
@@ -121,6 +135,27 @@ stopping_the_target_drains() {
 }
 modules_are_back_after_a_start() {
   systemctl start mortise.target
+  eventually checked
+  sync
+}
+sockets_of_systemd_hold_what_comes_meanwhile() {
+  systemctl stop mortise.target
+  eventually is mortise-workers ActiveState inactive
+  systemctl enable mortise-ingress.socket mortise-admin.socket
+  systemctl start mortise.target
+  eventually checked
+  # The base has the very socket that systemd has.
+  [ "$(ss -Hlnt 'sport = :8080' | wc -l)" = 1 ]
+  ss -Hlntp 'sport = :8080' | grep mortise-base | grep systemd
+  local before=$(pids)
+  systemctl restart mortised
+  eventually checked
+  [ "$(pids)" = "$before" ]
+  # There is no supervisor: what asks meanwhile waits, starts the supervisor and is answered.
+  systemctl stop mortised
+  is mortised ActiveState inactive
+  mortise --timeout 100s ps | grep spell
+  eventually is mortised ActiveState active
   eventually checked
   sync
 }
@@ -138,7 +173,9 @@ a_purge_leaves_nothing() {
 
 first_boot() {
   for it in installs starts runs_the_tour workers_are_in_their_own_unit the_journal_knows_modules \
-    restarts_of_the_supervisor_lose_nothing a_reload_takes_all_or_nothing a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start
+    restarts_of_the_supervisor_lose_nothing a_reload_takes_all_or_nothing \
+    it_is_exposed_no_more_than_documented a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start \
+    sockets_of_systemd_hold_what_comes_meanwhile
   do step $it; done
 }
 second_boot() { for it in modules_are_back_after_a_reboot a_purge_leaves_nothing; do step $it; done; }
