@@ -91,4 +91,6 @@ fn a_full_disk_refuses_changes_and_nothing_else() {
     assert_eq!(report(&world)["failed"], 0);
     world.end();
     drop(disk);
+    // The mount kept it from going with the world.
+    let _ = fs::remove_dir_all(root);
 }
