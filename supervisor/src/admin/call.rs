@@ -19,6 +19,7 @@ use super::error::invalid;
 use super::extract::{InPath, InQuery, too_large};
 use super::{Access, Caller, Shared, bounds};
 use crate::api::{ApiError, Blame, ErrorCode};
+use crate::lifecycle::default_tenant;
 
 /// How long a call may take if the client does not say.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -95,10 +96,6 @@ pub(super) async fn call(
         Err(ApiError::new(ErrorCode::Deadline, Blame::Host, message)
             .remedy("It may have been executed. Ask with a longer timeout, or look at the module's logs."))
     })
-}
-
-fn default_tenant() -> TenantName {
-    TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"))
 }
 
 /// A Rust identifier: what methods are called.

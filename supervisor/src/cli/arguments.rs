@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use mortise_control::{ModuleName, ServiceName, TenantName};
 
+use crate::lifecycle::DEFAULT_TENANT;
+
 use super::target::{MethodTarget, ModuleTarget, VersionTarget};
 
 /// Where the admin socket is if nobody says otherwise.
@@ -50,7 +52,7 @@ pub struct Global {
         global = true,
         env = "MORTISE_TENANT",
         hide_env_values = true,
-        default_value = "default",
+        default_value = DEFAULT_TENANT,
         value_name = "NAME"
     )]
     pub tenant: TenantName,

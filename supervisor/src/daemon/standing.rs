@@ -14,7 +14,7 @@ use super::readiness::{self, Missing};
 use super::reload::Reload;
 use crate::api::Snapshot;
 use crate::engine::{Controls, EngineHandle};
-use crate::lifecycle::ModuleKey;
+use crate::lifecycle::{ModuleKey, default_tenant};
 use crate::package::Installed;
 use crate::store::Rebuilt;
 
@@ -78,7 +78,7 @@ pub(super) async fn keep(
 ) {
     controls.settled().await;
     let module = base.as_ref().map(|it| it.manifest.name.clone());
-    let tenant = TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"));
+    let tenant = default_tenant();
     let mut standing = Standing {
         base: Condition::Serves,
         missing: Vec::new(),

@@ -9,6 +9,14 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// The tenant of whoever names none.
+pub(crate) const DEFAULT_TENANT: &str = "default";
+
+/// The tenant of whoever names none.
+pub(crate) fn default_tenant() -> TenantName {
+    TenantName::new(DEFAULT_TENANT).unwrap_or_else(|_| unreachable!("a literal that is a name"))
+}
+
 /// A module of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ModuleKey {

@@ -16,12 +16,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use mortise_control::TenantName;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::copy::{self, Copied};
 use super::{Records, Store, StoreError, VersionRecord, check};
-use crate::lifecycle::{ModuleKey, ModuleSpec};
+use crate::lifecycle::{ModuleKey, ModuleSpec, default_tenant};
 use crate::package::PackageStore;
 
 /// What the name of a store that was kept aside has between that of the store and the time.
@@ -182,7 +181,7 @@ fn gather(path: &Path, packages: &PackageStore) -> Result<(Records, Source), Sto
         }
         match packages.find(&digest) {
             Ok(it) => {
-                let tenant = TenantName::new("default").unwrap_or_else(|_| unreachable!("a literal that is a name"));
+                let tenant = default_tenant();
                 let key = ModuleKey { tenant, module: it.manifest.name.clone() };
                 let (spec, digest) = (ModuleSpec::from(&it.manifest), digest.to_string());
                 let is_it = |other: &VersionRecord| other.key == key && other.spec.version == spec.version;

@@ -1,6 +1,5 @@
-//! The store against a model, on a disk that fails, tears and loses power.
+//! The store against the outcome of its changes, on a disk that fails, tears and loses power.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +10,7 @@ use redb::StorageBackend;
 use semver::Version;
 
 use super::disk::builder;
+use super::fold::Fold;
 use super::*;
 use crate::api::{Desired, Operation, OperationId, OperationState, Request};
 use crate::lifecycle::{CommitId, Event, ModuleKey, ModuleSpec};
@@ -163,41 +163,6 @@ impl StorageBackend for Disk {
     }
 }
 
-/// What the store must hold.
-#[derive(Clone, Debug, Default)]
-struct Model {
-    modules: BTreeMap<ModuleKey, ModuleRecord>,
-    versions: BTreeMap<(ModuleKey, Version), VersionRecord>,
-    workers: BTreeMap<u32, WorkerRecord>,
-    operations: BTreeMap<String, OperationRecord>,
-    meta: MetaRecord,
-}
-
-impl Model {
-    fn apply(&mut self, change: &Change) {
-        match change.clone() {
-            Change::PutModule(it) => drop(self.modules.insert(it.key.clone(), it)),
-            Change::RemoveModule(key) => drop(self.modules.remove(&key)),
-            Change::PutVersion(it) => drop(self.versions.insert((it.key.clone(), it.spec.version.clone()), *it)),
-            Change::RemoveVersion(key, version) => drop(self.versions.remove(&(key, version))),
-            Change::PutWorker(it) => drop(self.workers.insert(it.worker.slot, it)),
-            Change::PutOperation(it) => drop(self.operations.insert(it.operation.id.0.clone(), *it)),
-            Change::RemoveOperation(id) => drop(self.operations.remove(&id.0)),
-            Change::PutMeta(it) => self.meta = it,
-        }
-    }
-
-    fn records(&self) -> Records {
-        Records {
-            modules: self.modules.values().cloned().collect(),
-            versions: self.versions.values().cloned().collect(),
-            workers: self.workers.values().cloned().collect(),
-            operations: self.operations.values().cloned().collect(),
-            meta: self.meta,
-        }
-    }
-}
-
 fn key(number: u8) -> ModuleKey {
     // `a-b` sorts before `a/…` as bytes and after it as names.
     let (tenant, module) = [("a", "x"), ("a-b", "x"), ("a", "x-y"), ("b", "z")][usize::from(number) % 4];
@@ -296,7 +261,7 @@ proptest! {
     fn an_answer_is_the_truth(turns in prop::collection::vec(turn(), 1..30)) {
         let disk = Disk::default();
         let (mut store, _) = disk.open().unwrap();
-        let mut model = Model::default();
+        let mut model = Fold::default();
         for turn in turns {
             match turn {
                 Turn::Commit(changes) => {
@@ -314,7 +279,7 @@ proptest! {
                         Err(other) => return Err(TestCaseError::fail(other.to_string())),
                     };
                     if made {
-                        changes.iter().for_each(|it| model.apply(it));
+                        changes.iter().for_each(|it| model.apply(it.clone()));
                     }
                 }
                 Turn::Break(after, fault) => disk.plates().fault = Some((after, fault)),
@@ -346,11 +311,11 @@ proptest! {
 }
 
 fn fill(store: &mut Store) -> Records {
-    let mut model = Model::default();
+    let mut model = Fold::default();
     for number in 0..40 {
         let changes = [Change::PutModule(module_record(number)), Change::PutMeta(MetaRecord::default())];
         store.commit(&changes).unwrap();
-        changes.iter().for_each(|it| model.apply(it));
+        changes.iter().for_each(|it| model.apply(it.clone()));
     }
     model.records()
 }

@@ -13,7 +13,7 @@ use super::super::arguments::{FIRST_UID_LEAST, FIRST_UID_MOST};
 use super::super::readiness::Readiness;
 use super::{Settings, Timeouts};
 use crate::host::Promise;
-use crate::lifecycle::ModuleKey;
+use crate::lifecycle::{DEFAULT_TENANT, ModuleKey};
 use crate::manifest::{Check, KeyPath, Problem, show_duration};
 
 /// The fewest and the most ended operations that can be remembered.
@@ -212,7 +212,7 @@ fn promise(check: &mut Check, key: &KeyPath, text: &str) -> Option<Promise> {
 
 /// `MODULE`, or `TENANT/MODULE`.
 fn module(check: &mut Check, key: &KeyPath, text: &str) -> Option<ModuleKey> {
-    let (tenant, module) = text.split_once('/').unwrap_or(("default", text));
+    let (tenant, module) = text.split_once('/').unwrap_or((DEFAULT_TENANT, text));
     let (tenant, module) = (check.name(key, tenant), check.name(key, module));
     Some(ModuleKey { tenant: tenant?, module: module? })
 }
