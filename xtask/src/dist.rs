@@ -36,6 +36,9 @@ const UNITS: &[&str] = &[
 /// Users and folders, as systemd makes them.
 const GROUND: &[&str] = &["sysusers.d/mortise.conf", "tmpfiles.d/mortise.conf"];
 
+/// Those of a user's own systemd.
+const USER_UNITS: &[&str] = &["mortise.target", "mortised.service", "mortise-workers.service", "mortise-drain.service"];
+
 /// What an operator edits, and what dpkg therefore keeps.
 const SETTINGS: &str = "etc/mortise/mortise.toml";
 
@@ -107,6 +110,10 @@ fn lay_out(artifacts: &Artifacts, tree: &Path) -> Result<(), Failure> {
     }
     for file in GROUND {
         put(&tree.join("usr/lib").join(file), &fs::read(root().join("dist").join(file))?, 0o644)?;
+    }
+    for unit in USER_UNITS {
+        let unit_file = fs::read(root().join("dist/systemd/user").join(unit))?;
+        put(&tree.join("usr/lib/systemd/user").join(unit), &unit_file, 0o644)?;
     }
     put(&tree.join(SETTINGS), &fs::read(root().join("dist/etc/mortise.toml"))?, 0o644)?;
     fs::create_dir_all(tree.join(format!("{SETTINGS}.d")))?;

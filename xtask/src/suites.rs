@@ -32,7 +32,7 @@ pub struct Test {
 /// Run the whole-system tests in a virtual machine with systemd and cgroup v2, then install, restart, reboot and purge the Debian package.
 #[derive(Args)]
 pub struct Vm {
-    /// Only tests whose names contain this; `package` is the package alone
+    /// Only tests whose names contain this; `package` is the package alone, `package::A|B` its installation and those of its steps
     filter: Option<String>,
     /// Which Debian is in the machine
     #[arg(long, value_enum, default_value_t)]

@@ -36,8 +36,8 @@ Exit codes:
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "mortised", version, disable_help_subcommand = true, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Arguments {
-    /// File of settings; FILE.d/*.toml go over it in the order of their names. /dev/null is none [default: /etc/mortise/mortise.toml, if
-    /// it is there]
+    /// File of settings; FILE.d/*.toml go over it in the order of their names. /dev/null is none [default, if it is there:
+    /// /etc/mortise/mortise.toml, or without root ~/.config/mortise/mortise.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print the settings that would be in force and where each is from, or everything that is wrong with them, and end

@@ -14,6 +14,7 @@ use super::readiness::{self, Missing};
 use super::reload::Reload;
 use crate::api::Snapshot;
 use crate::engine::{Controls, EngineHandle};
+use crate::host::Promise;
 use crate::lifecycle::{ModuleKey, default_tenant};
 use crate::package::Installed;
 use crate::store::Rebuilt;
@@ -27,6 +28,8 @@ struct Standing {
     base: Condition,
     /// Of the modules that are to be ready.
     missing: Vec<Missing>,
+    /// What the operator has allowed this host not to keep. What is not required is in `mortise status` alone.
+    not_kept: Vec<Promise>,
     /// How many things were wrong with mortise.toml when it was read the last time.
     refused: usize,
     /// The store was damaged at the start: what became of it.
@@ -55,6 +58,10 @@ impl fmt::Display for Standing {
                 write!(f, "degraded: not ready: {}; the base does not serve: {reason}", readiness::list(missing))?;
             }
         }
+        if !self.not_kept.is_empty() {
+            let names: Vec<_> = self.not_kept.iter().map(|it| it.name()).collect();
+            write!(f, "; not kept on this host: {}", names.join(", "))?;
+        }
         if let Some(rebuilt) = &self.rebuilt {
             write!(f, "; {rebuilt}")?;
         }
@@ -79,9 +86,13 @@ pub(super) async fn keep(
     controls.settled().await;
     let module = base.as_ref().map(|it| it.manifest.name.clone());
     let tenant = default_tenant();
+    // `NAME: WHY`.
+    let not_kept = |it: &String| it.split(':').next()?.parse().ok().filter(|it: &Promise| it.is_required());
+    let not_kept = handle.state().host.degraded.iter().filter_map(not_kept).collect();
     let mut standing = Standing {
         base: Condition::Serves,
         missing: Vec::new(),
+        not_kept,
         refused: 0,
         rebuilt: rebuilt.map(ToString::to_string),
     };
@@ -131,5 +142,29 @@ pub(super) async fn keep(
                 notify::ready(&standing.to_string());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_names_all_that_is_less_than_it_should_be() {
+        let key = ModuleKey { tenant: "default".parse().unwrap(), module: "site".parse().unwrap() };
+        let mut standing =
+            Standing { base: Condition::Serves, missing: Vec::new(), not_kept: Vec::new(), refused: 0, rebuilt: None };
+        assert_eq!(standing.to_string(), "ready");
+        standing.not_kept = vec![Promise::OwnUid, Promise::CpuLimit];
+        assert_eq!(standing.to_string(), "ready; not kept on this host: own-uid, cpu-limit");
+        assert!(standing.look(&Snapshot::default(), None, &[key]));
+        standing.base = Condition::Fails("exit status 1".into());
+        standing.refused = 2;
+        assert_eq!(
+            standing.to_string(),
+            "degraded: not ready: default/site (it is not installed); the base does not serve: exit status 1; \
+             not kept on this host: own-uid, cpu-limit; mortise.toml was refused (2 errors, see the log): what was in force still is"
+        );
+        assert!(standing.look(&Snapshot::default(), None, &[]) && !standing.look(&Snapshot::default(), None, &[]));
     }
 }

@@ -30,8 +30,7 @@ impl Debian {
 }
 
 /// What is put into it.
-const PACKAGES: &str =
-    "systemd,systemd-sysv,dbus,udev,linux-image-cloud-amd64,python3-minimal,libpython3-stdlib,curl,procps,iproute2";
+const PACKAGES: &str = "systemd,systemd-sysv,libpam-systemd,dbus,udev,linux-image-cloud-amd64,python3-minimal,libpython3-stdlib,curl,procps,iproute2";
 
 /// The unit that runs what the payload disk brings.
 const UNIT: &str = include_str!("run.service");

@@ -32,6 +32,6 @@ pub fn unavailable() -> Option<&'static str> {
 pub fn run_suite(debian: Debian, filter: Option<&str>, line: impl FnMut(&str)) -> Result<(), Failure> {
     let image = Image::ready(debian)?;
     let scratch = tempfile::tempdir()?;
-    let payload = payload::tests(scratch.path(), filter.unwrap_or(""))?;
+    let payload = payload::payload(scratch.path(), filter.unwrap_or(""))?;
     machine::boot(&image, &payload, line)
 }

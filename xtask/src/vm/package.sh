@@ -37,6 +37,32 @@ installs() {
   systemd-analyze verify --man=no mortise.target mortised.service mortise-workers.service mortise-drain.service \
     mortise-ingress.socket mortise-admin.socket
 }
+a_user_runs_it_without_privileges() {
+  useradd --create-home guest
+  local uid=$(id -u guest) pid group
+  loginctl enable-linger guest
+  eventually is user@$uid ActiveState active
+  guest() { runuser -u guest -- env XDG_RUNTIME_DIR=/run/user/$uid MORTISE_SOCKET=/run/user/$uid/mortise/admin.sock "$@"; }
+  worker() { guest mortise --json ps | python3 -c 'import json,sys; print(next(r["pid"] for r in json.load(sys.stdin) if r["module"] == "unruly"))'; }
+  guest systemctl --user start mortise.target
+  # Limits are kept: systemd passes the controllers on. Workers have no uids of their own: there is one.
+  [ "$(guest systemctl --user show --value -p StatusText mortised)" = 'ready; not kept on this host: own-uid' ]
+  for it in install\ $packages/unruly start\ unruly publish\ unruly; do guest mortise $it; done
+  guest mortise call unruly.echo '{"text": "hello"}' | grep hello
+  pid=$(worker)
+  [ "$(stat -c %u /proc/$pid)" = $uid ]
+  group=$(cut -d: -f3 /proc/$pid/cgroup)
+  [[ $group == */user@$uid.service/*/mortise-workers.service/mortise-* ]]
+  [ "$(cat /sys/fs/cgroup$group/memory.max)" != max ]
+  guest systemctl --user restart mortised
+  [ "$(worker)" = $pid ]
+  guest mortise call unruly.echo '{"text": "again"}' | grep again
+  guest systemctl --user stop mortise.target mortise-workers.service
+  nothing_runs
+  loginctl disable-linger guest
+  eventually is user@$uid ActiveState inactive
+  userdel --remove guest
+}
 starts() {
   systemctl start mortise.target
   is mortise.target ActiveState active
@@ -171,12 +197,14 @@ a_purge_leaves_nothing() {
   for left in /var/lib/mortise /run/mortise /usr/lib/mortise /etc/mortise; do [ ! -e $left ]; done
 }
 
+# Those that were asked for (package::A|B), after the installation, or all.
 first_boot() {
-  for it in installs starts runs_the_tour workers_are_in_their_own_unit the_journal_knows_modules \
+  local only=${1#package::} it
+  for it in installs a_user_runs_it_without_privileges starts runs_the_tour workers_are_in_their_own_unit the_journal_knows_modules \
     restarts_of_the_supervisor_lose_nothing a_reload_takes_all_or_nothing \
     it_is_exposed_no_more_than_documented a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start \
     sockets_of_systemd_hold_what_comes_meanwhile
-  do step $it; done
+  do [[ $it = installs || $it =~ $only ]] && step $it; done
 }
 second_boot() { for it in modules_are_back_after_a_reboot a_purge_leaves_nothing; do step $it; done; }
 tell() { echo "test result: $([ $failed = 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"; }

@@ -18,24 +18,16 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("package.sh", include_str!("package.sh")),
 ];
 
-/// A disk with everything that the whole-system tests need, and with the Debian package. The programs are optimised: unoptimised ones are
-/// five times as slow where the processor is emulated, and each `mortise install` of one that has all its symbols packs, hashes and unpacks
-/// twenty megabytes. The tests themselves are those that run on this host.
-pub(super) fn tests(scratch: &Path, filter: &str) -> Result<PathBuf, Failure> {
+/// A disk with the programs, the Debian package and, if any of them are to run, the whole-system tests. The programs are optimised:
+/// unoptimised ones are five times as slow where the processor is emulated, and each `mortise install` of one that has all its symbols
+/// packs, hashes and unpacks twenty megabytes. The tests themselves are those that run on this host.
+pub(super) fn payload(scratch: &Path, filter: &str) -> Result<PathBuf, Failure> {
     let artifacts = Artifacts::build(Profile::Release)?;
-    let mut build = cargo();
-    build.args(["test", "-p", "mortise-tests", "--no-run", "--message-format=json"]);
-    let messages = output(&mut build)?;
     let content = scratch.join("payload");
-    let (tests, programs) = (content.join("tests"), content.join("programs"));
-    fs::create_dir_all(&tests)?;
+    let programs = content.join("programs");
     fs::create_dir_all(&programs)?;
-    for message in messages.lines().filter_map(|it| serde_json::from_str::<serde_json::Value>(it).ok()) {
-        let is_test = message["target"]["kind"][0] == "test" && message["profile"]["test"] == true;
-        if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
-            let name = message["target"]["name"].as_str().unwrap_or("test");
-            fs::copy(program, tests.join(name))?;
-        }
+    if !filter.starts_with("package") {
+        whole_system_tests(&content.join("tests"))?;
     }
     for name in ["mortise", "mortised", "mortise-init", "mortise-base"] {
         fs::copy(artifacts.programs.join(name), programs.join(name))?;
@@ -51,6 +43,22 @@ pub(super) fn tests(scratch: &Path, filter: &str) -> Result<PathBuf, Failure> {
     let file = scratch.join("payload.img");
     disk(&content, &file, megabytes + megabytes / 4 + 64)?;
     Ok(file)
+}
+
+/// The programs of the tests, into the folder.
+fn whole_system_tests(folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder)?;
+    let mut build = cargo();
+    build.args(["test", "-p", "mortise-tests", "--no-run", "--message-format=json"]);
+    let messages = output(&mut build)?;
+    for message in messages.lines().filter_map(|it| serde_json::from_str::<serde_json::Value>(it).ok()) {
+        let is_test = message["target"]["kind"][0] == "test" && message["profile"]["test"] == true;
+        if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
+            let name = message["target"]["name"].as_str().unwrap_or("test");
+            fs::copy(program, folder.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the symbols out of every program below the folder.

@@ -1,5 +1,5 @@
 # What the machine does: the whole-system tests and the package in its first boot, what is left of the package in its second.
-# FILTER is what was asked for, or nothing; `package` asks for the package alone.
+# FILTER is what was asked for, or nothing; `package` asks for the package alone, `package::A|B` for its installation and those steps.
 up="up after $(cut -d' ' -f1 /proc/uptime) s"
 end() { echo "vm: end"; systemctl --no-block poweroff; }
 
@@ -20,7 +20,7 @@ echo "vm: $(uname -r), systemd $(systemctl --version | sed -n '1s/systemd \([0-9
   "controllers: $(cat "$MORTISE_CGROUP/cgroup.subtree_control")"
 
 case "FILTER" in
-  package) ;;
+  package*) ;;
   *) bash /payload/suite.sh ;;
 esac
 case "FILTER" in
@@ -32,6 +32,12 @@ case "FILTER" in
     touch /var/lib/second-boot
     sync
     systemctl --no-block reboot
+    ;;
+  package::*)
+    . /payload/package.sh
+    first_boot 'FILTER'
+    tell
+    end
     ;;
   *) end ;;
 esac

@@ -10,8 +10,11 @@ use nix::libc;
 
 use super::Complaint;
 
-/// The file, unless `--config` says otherwise.
-pub(super) const DEFAULT: &str = "/etc/mortise/mortise.toml";
+/// The file of the host, unless `--config` says otherwise.
+const OF_THE_HOST: &str = "/etc/mortise/mortise.toml";
+
+/// That of a supervisor without privileges, in the folder of its user's settings.
+const OF_A_USER: &str = "mortise/mortise.toml";
 
 /// The most bytes of one file.
 const BYTES_MAX: u64 = 256 * 1024;
@@ -24,13 +27,13 @@ const NULL: libc::dev_t = libc::makedev(1, 3);
 
 /// The files in the order in which later ones win. One that was named must be there, the default one need not.
 pub(super) fn files(named: Option<&Path>) -> (Vec<PathBuf>, Vec<Complaint>) {
-    let main = named.unwrap_or(Path::new(DEFAULT));
+    let main = named.map_or_else(usual, Path::to_owned);
     let (mut files, mut complaints) = (Vec::new(), Vec::new());
     match main.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => {}
-        Ok(_) | Err(_) => files.push(main.to_owned()),
+        Ok(_) | Err(_) => files.push(main.clone()),
     }
-    let mut folder = main.as_os_str().to_owned();
+    let mut folder = main.into_os_string();
     folder.push(".d");
     match drop_ins(Path::new(&folder)) {
         Ok(more) if more.len() <= DROP_INS_MAX => files.extend(more),
@@ -46,6 +49,20 @@ pub(super) fn files(named: Option<&Path>) -> (Vec<PathBuf>, Vec<Complaint>) {
         )),
     }
     (files, complaints)
+}
+
+/// The file that nobody has named. Whose it is decides who runs, not who can read it: the host's names sockets, folders and units that
+/// a user cannot have.
+fn usual() -> PathBuf {
+    let own = if nix::unistd::geteuid().is_root() { None } else { of_a_user(|name| std::env::var_os(name)) };
+    own.unwrap_or_else(|| OF_THE_HOST.into())
+}
+
+/// By the XDG base directory specification, which has relative paths ignored.
+pub(super) fn of_a_user(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |name| variable(name).map(PathBuf::from).filter(|it| it.is_absolute());
+    let settings = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
+    Some(settings.join(OF_A_USER))
 }
 
 fn drop_ins(folder: &Path) -> io::Result<Vec<PathBuf>> {

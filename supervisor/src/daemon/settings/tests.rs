@@ -169,6 +169,19 @@ fn a_file_that_was_named_must_be_there_and_dev_null_is_empty() {
 }
 
 #[test]
+fn a_user_has_settings_of_his_own() {
+    let with = |variables: &[(&str, &str)]| {
+        source::of_a_user(|name| variables.iter().find(|it| it.0 == name).map(|it| it.1.into()))
+    };
+    let of = |path: &str| Some(PathBuf::from(path));
+    let (home, config) = (("HOME", "/home/ada"), ("XDG_CONFIG_HOME", "/c"));
+    assert_eq!(with(&[home]), of("/home/ada/.config/mortise/mortise.toml"));
+    assert_eq!(with(&[home, config]), of("/c/mortise/mortise.toml"));
+    assert_eq!(with(&[home, ("XDG_CONFIG_HOME", "c")]), with(&[home]));
+    assert_eq!(with(&[("HOME", "")]), None);
+}
+
+#[test]
 fn a_file_that_may_not_be_read_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     if nix::unistd::geteuid().is_root() {
