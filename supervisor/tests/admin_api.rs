@@ -475,6 +475,7 @@ fn the_document_lists_every_route() {
             "POST /v1/operations",
             "POST /v1/packages",
             "POST /v1/shutdown",
+            "POST /v1/upgrade",
         ]
     );
     assert_references(&document, &document);

@@ -6,7 +6,7 @@ mod baseline;
 mod world;
 
 pub use baseline::Baseline;
-pub use world::{World, eventually};
+pub use world::{World, artifacts, eventually};
 
 use std::io::Write as _;
 

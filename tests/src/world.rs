@@ -32,7 +32,11 @@ impl std::fmt::Debug for World {
     }
 }
 
-fn artifacts() -> &'static Artifacts {
+/// Programs and modules, built and laid out once.
+///
+/// # Panics
+/// They do not build.
+pub fn artifacts() -> &'static Artifacts {
     static BUILT: OnceLock<Artifacts> = OnceLock::new();
     BUILT.get_or_init(|| Artifacts::build(Profile::Dev).expect("the programs build"))
 }

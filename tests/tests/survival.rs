@@ -1,6 +1,11 @@
 //! The supervisor can be killed at any moment: calls between modules and requests through the base go on.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use mortise_tests::{World, as_root, eventually};
 use serde_json::{Value, json};
@@ -85,4 +90,90 @@ fn requests_under_way_do_not_notice_a_kill() {
         assert!(asking.join().expect("no request failed") > 10);
     });
     world.end();
+}
+
+/// So many kills, unless `MORTISE_KILLS` says how many; issue 4 asks for 500.
+const KILLS: usize = 6;
+
+/// The longest pause between a start and the next kill. The moments in it are random, so that all steps of a hot swap are hit.
+const PAUSE_MS: u64 = 400;
+
+#[test]
+fn kills_at_random_moments_fail_no_call_and_no_request() {
+    as_root!();
+    let kills = std::env::var("MORTISE_KILLS").ok().map_or(KILLS, |it| it.parse().expect("MORTISE_KILLS is a number"));
+    let mut world = World::start();
+    for module in ["unruly", "load", "legacy"] {
+        world.deploy(module);
+    }
+    assert!(eventually(|| report(&world)["answered"].as_u64() > Some(100)), "{}", report(&world));
+    let stop = AtomicBool::new(false);
+    let agent = ureq::Agent::new_with_defaults();
+    let url = format!("http://{}/guestbook", world.ingress);
+    let mut chance = chance();
+    let mut back = Vec::new();
+    let asked = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                agent.get(&url).call().unwrap_or_else(|error| panic!("request {asked}: {error}"));
+                asked += 1;
+            }
+            asked
+        });
+        for kill in 0..kills {
+            // Every other time in the middle of a hot swap, which the successor rolls back or forward.
+            let swap = (kill % 2 == 1).then(|| {
+                let mut restart = world.daemon.mortise(["restart", "unruly"]);
+                restart.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("mortise runs")
+            });
+            // Not for synchronisation: any moment is as good, and it shall be another one each time.
+            std::thread::sleep(Duration::from_millis(chance(PAUSE_MS)));
+            world.daemon.kill().expect("the supervisor is killed");
+            let killed = Instant::now();
+            let socket = world.daemon.socket();
+            let answers = scope.spawn(move || {
+                assert!(eventually(|| admin_answers(&socket)), "the admin API does not answer");
+                killed.elapsed()
+            });
+            world.daemon.succeed().unwrap_or_else(|failure| panic!("kill {kill}: {failure}"));
+            back.push(answers.join().expect("it answers"));
+            if let Some(mut swap) = swap {
+                swap.wait().expect("mortise ends");
+            }
+            let now = report(&world);
+            assert_eq!(now["failed"], 0, "kill {kill}: {now}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        asking.join().expect("no request failed")
+    });
+    back.sort();
+    let at = |share: usize| back[(back.len() * share / 100).min(back.len() - 1)].as_millis();
+    println!("kills={kills} requests={asked} calls={} p50_ms={} p99_ms={}", report(&world)["answered"], at(50), at(99));
+    let alone = || {
+        world.status("unruly")["workers"]
+            .as_array()
+            .is_some_and(|it| it.iter().filter(|it| it["state"] != "stopped").count() == 1)
+    };
+    assert!(eventually(alone), "nothing is left of a hot swap: {}", world.status("unruly"));
+    world.end();
+}
+
+/// Whether the admin API answers a request.
+fn admin_answers(socket: &Path) -> bool {
+    let Ok(mut stream) = UnixStream::connect(socket) else { return false };
+    let asked = stream.write_all(b"GET /v1/snapshot HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let mut answer = [0; 12];
+    asked.and_then(|()| stream.read_exact(&mut answer)).is_ok() && answer == *b"HTTP/1.1 200"
+}
+
+/// Numbers below a bound, other ones in each run.
+fn chance() -> impl FnMut(u64) -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    let seed = RandomState::new();
+    let mut count = 0_u64;
+    move |bound| {
+        count += 1;
+        seed.hash_one(count) % bound
+    }
 }

@@ -34,6 +34,8 @@ pub enum Access<'a> {
     Change(&'a TenantName),
     /// Stop the supervisor and all that it runs.
     ShutDown,
+    /// Make the supervisor become another program.
+    Upgrade,
 }
 
 impl fmt::Display for Access<'_> {
@@ -43,6 +45,7 @@ impl fmt::Display for Access<'_> {
             Self::Read(tenant) => write!(f, "read the state of the tenant {tenant}"),
             Self::Change(tenant) => write!(f, "change the tenant {tenant}"),
             Self::ShutDown => f.write_str("shut down the supervisor"),
+            Self::Upgrade => f.write_str("upgrade the supervisor"),
         }
     }
 }
@@ -50,7 +53,10 @@ impl fmt::Display for Access<'_> {
 impl Role {
     fn permits(&self, access: Access<'_>) -> bool {
         match (self, access) {
-            (Self::Operator, Access::ReadAll | Access::Read(_) | Access::Change(_) | Access::ShutDown) => true,
+            (
+                Self::Operator,
+                Access::ReadAll | Access::Read(_) | Access::Change(_) | Access::ShutDown | Access::Upgrade,
+            ) => true,
         }
     }
 }
@@ -116,7 +122,8 @@ mod tests {
     #[test]
     fn root_and_the_own_user_are_operators_and_nobody_else() {
         let tenant = TenantName::new("default").unwrap();
-        let accesses = [Access::ReadAll, Access::Read(&tenant), Access::Change(&tenant)];
+        let accesses =
+            [Access::ReadAll, Access::Read(&tenant), Access::Change(&tenant), Access::ShutDown, Access::Upgrade];
         for access in accesses {
             assert_eq!(Caller::of_uid(0, 1000).may(access), Ok(()));
             assert_eq!(Caller::of_uid(1000, 1000).may(access), Ok(()));

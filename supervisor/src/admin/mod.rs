@@ -21,12 +21,14 @@ mod routes;
 mod serve;
 mod shutdown;
 mod streams;
+mod upgrade;
 
 pub use caller::{Access, Caller, Role};
 pub use operations::Submit;
 pub use routes::openapi;
 pub use serve::serve;
 pub use shutdown::{Shutdown, Stopped};
+pub use upgrade::{Upgrade, Upgrading};
 
 use std::sync::Arc;
 

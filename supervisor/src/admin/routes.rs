@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{invalid, not_found};
-use super::{Caller, Shared, bounds, call, host, metrics, modules, operations, packages, shutdown, streams};
+use super::{Caller, Shared, bounds, call, host, metrics, modules, operations, packages, shutdown, streams, upgrade};
 use crate::api::{ApiError, Blame, ErrorCode};
 
 /// The frame of the document; the routes fill it.
@@ -50,6 +50,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(streams::events))
         .routes(routes!(streams::logs))
         .routes(routes!(shutdown::shut_down))
+        .routes(routes!(upgrade::upgrade))
         .routes(routes!(call::call));
     OpenApiRouter::with_openapi(Frame::openapi()).merge(quick).merge(own_time)
 }

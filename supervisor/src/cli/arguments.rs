@@ -194,6 +194,11 @@ pub enum Command {
     },
     /// Stop every module in order, then the supervisor: done when nothing runs any more. The next one starts all of it again.
     Shutdown,
+    /// Make the supervisor become another program of `mortised`, after that has checked itself. Workers, calls and requests go on.
+    Upgrade {
+        /// The program.
+        binary: PathBuf,
+    },
     /// Examine this host: what Mortise can keep here, what not, why, and what to do. Works without a supervisor.
     Doctor(Doctor),
     /// Write the manual pages of `mortise` and `mortised` into a folder.

@@ -29,6 +29,7 @@ mod suggest;
 mod target;
 mod top;
 mod units;
+mod upgrade;
 
 pub use arguments::Arguments;
 pub use ps::{Row as PsRow, WorkerRow as PsWorkerRow};
@@ -126,6 +127,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
         Command::Call { target, arguments } => call::call(session, &target, &arguments).await,
         Command::Operation { id } => operations::ask(session, id.as_deref()).await,
         Command::Shutdown => shutdown::shut_down(session).await,
+        Command::Upgrade { binary } => upgrade::upgrade(session, &binary).await,
         Command::Doctor(asked) => doctor::doctor(session, global, asked).await,
         Command::Man { folder } => man::write(&folder),
         Command::Completions { shell } => {
@@ -166,6 +168,7 @@ fn names(command: &Command) -> Vec<Name> {
         | Command::Events { .. }
         | Command::Operation { .. }
         | Command::Shutdown
+        | Command::Upgrade { .. }
         | Command::Man { .. }
         | Command::Doctor(_)
         | Command::Completions { .. } => vec![],

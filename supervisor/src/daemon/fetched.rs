@@ -44,9 +44,17 @@ pub(super) fn from_process(pid: u32, inode: u64, wanted: u64) -> Option<OwnedFd>
     cookie(&socket).is_ok_and(|found| found == wanted).then_some(socket)
 }
 
-/// Another descriptor of what this process has under a number already, as somebody who started it has said.
-pub(super) fn own_number(number: i32) -> io::Result<OwnedFd> {
+/// Another descriptor, closed by an exec, for what this process has under a number already, as somebody who started it has said.
+pub(super) fn own_descriptor(number: i32) -> io::Result<OwnedFd> {
     pidfd_getfd(pidfd_open(std::process::id())?.as_fd(), number)
+}
+
+/// Lets an exec close every descriptor of this process but the first three.
+pub(super) fn close_all_on_exec() -> io::Result<()> {
+    // SAFETY: numbers only. Nothing is closed: the flag of descriptors that others own is set, which all of ours have but those that
+    // are meant for a child, and these are made where nobody can run in between.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
+    Ok(())
 }
 
 fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {

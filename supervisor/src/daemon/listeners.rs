@@ -16,6 +16,7 @@ use std::sync::Arc;
 use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 
+use super::handover::Handover;
 use super::{StartError, fetched};
 use crate::spawn::Inherited;
 
@@ -52,15 +53,16 @@ struct Note {
 
 /// Binds or finds again the sockets that a base listens on. `passed` are those that the service manager holds: they come first where
 /// their address is asked for, and are there also where it is not. `bases` are the processes of bases that an earlier supervisor had
-/// started.
+/// started, `handed` is what it gave us when it became us.
 pub(super) fn open(
     state: &Path,
     run: &Path,
     listen: &[SocketAddr],
     mut passed: Vec<(SocketAddr, TcpListener)>,
     bases: &[u32],
+    handed: Option<&Handover>,
 ) -> Result<Listeners, StartError> {
-    let before = Before { notes: read(state), boot: fs::read_to_string(BOOT_ID).unwrap_or_default(), bases };
+    let before = Before { notes: read(state), boot: fs::read_to_string(BOOT_ID).unwrap_or_default(), bases, handed };
     let (mut notes, mut inherited, mut ingress, mut fresh) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let unasked: Vec<SocketAddr> = passed.iter().map(|it| it.0).filter(|it| !listen.contains(it)).collect();
     for (index, asked) in listen.iter().chain(&unasked).enumerate() {
@@ -133,6 +135,7 @@ struct Before<'a> {
     notes: Vec<Note>,
     boot: String,
     bases: &'a [u32],
+    handed: Option<&'a Handover>,
 }
 
 impl Before<'_> {
@@ -149,7 +152,8 @@ impl Before<'_> {
         if note.boot != self.boot {
             return None;
         }
-        self.bases.iter().find_map(|pid| fetched::from_process(*pid, note.inode, note.cookie))
+        let handed = self.handed.and_then(|it| it.with_cookie(note.cookie));
+        handed.or_else(|| self.bases.iter().find_map(|pid| fetched::from_process(*pid, note.inode, note.cookie)))
     }
 
     fn describe(&self, asked: String, bound: Option<SocketAddr>, socket: impl AsFd) -> Result<Note, StartError> {
@@ -208,13 +212,13 @@ mod tests {
     fn a_successor_gets_the_very_sockets_from_who_has_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let first = open(path, path, &[ANY], vec![], &[]).unwrap();
+        let first = open(path, path, &[ANY], vec![], &[], None).unwrap();
         let address = first.ingress[0];
         let cookies: Vec<_> = first.inherited.iter().map(|it| fetched::cookie(&*it.fd).unwrap()).collect();
         let mut holder = holder(&first);
         drop(first);
 
-        let second = open(path, path, &[ANY], vec![], &[holder.id()]).unwrap();
+        let second = open(path, path, &[ANY], vec![], &[holder.id()], None).unwrap();
         let again: Vec<_> = second.inherited.iter().map(|it| fetched::cookie(&*it.fd).unwrap()).collect();
         assert_eq!((second.ingress[0], again), (address, cookies));
         assert!(second.fresh.is_empty());
@@ -223,7 +227,7 @@ mod tests {
         holder.wait().unwrap();
 
         // Nobody has them: another socket, at the same address.
-        let third = open(path, path, &[ANY], vec![], &[holder.id()]).unwrap();
+        let third = open(path, path, &[ANY], vec![], &[holder.id()], None).unwrap();
         assert_eq!(third.ingress[0], address);
     }
 
@@ -237,11 +241,11 @@ mod tests {
         let cookie = |listeners: &Listeners| fetched::cookie(&*listeners.inherited[0].fd).unwrap();
         // A base that lives does not have it yet; from then on it has.
         let me = [std::process::id()];
-        let first = open(path, path, &[], pass(), &me).unwrap();
+        let first = open(path, path, &[], pass(), &me, None).unwrap();
         assert_eq!((first.ingress.as_slice(), first.fresh.as_slice()), ([address].as_slice(), [address].as_slice()));
         assert_eq!(first.inherited.len(), 2, "the ingress and invoke");
         drop(first);
-        let second = open(path, path, &[address], pass(), &me).unwrap();
+        let second = open(path, path, &[address], pass(), &me, None).unwrap();
         assert_eq!(
             (second.ingress.as_slice(), cookie(&second)),
             ([address].as_slice(), fetched::cookie(&held).unwrap())
@@ -252,7 +256,7 @@ mod tests {
     #[test]
     fn another_socket_is_not_taken_for_the_one_that_is_wanted() {
         let folder = tempfile::tempdir().unwrap();
-        let first = open(folder.path(), folder.path(), &[ANY], vec![], &[]).unwrap();
+        let first = open(folder.path(), folder.path(), &[ANY], vec![], &[], None).unwrap();
         let socket = &first.inherited[0].fd;
         let inode = fstat(&**socket).unwrap().st_ino;
         let cookie = fetched::cookie(&**socket).unwrap();
@@ -266,7 +270,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(NOTES), b"{").unwrap();
         assert_eq!(read(folder.path()), vec![]);
-        open(folder.path(), folder.path(), &[ANY], vec![], &[]).unwrap();
+        open(folder.path(), folder.path(), &[ANY], vec![], &[], None).unwrap();
         assert_eq!(read(folder.path()).len(), 2);
     }
 }

@@ -11,9 +11,11 @@
 
 mod arguments;
 mod base;
+mod candidate;
 mod error;
 mod fetched;
 mod ground;
+mod handover;
 mod listeners;
 mod log;
 mod notify;
@@ -21,18 +23,20 @@ mod passed;
 mod readiness;
 mod reload;
 mod run;
+mod self_check;
 mod settings;
 mod standing;
 mod workers_unit;
 
 pub use arguments::{Arguments, LogFormat};
+pub(crate) use candidate::Candidate;
 pub use error::StartError;
 pub(crate) use run::STORE;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 
 use reload::Reload;
 use settings::Loaded;
@@ -56,8 +60,11 @@ pub fn main() -> ExitCode {
     match words.next() {
         Some(first) if first == LOADER => return crate::resource::loader::main(words),
         Some(first) if first == HOLD => return workers_unit::hold(),
+        Some(first) if first == self_check::SELF_CHECK => return self_check::main(words),
         Some(_) | None => {}
     }
+    // Executed by its descriptor, it would be called by the number of that.
+    let _ = nix::sys::prctl::set_name(c"mortised");
     let arguments = Arguments::parse();
     hear_signals();
     let loaded = match Loaded::new(&arguments) {
@@ -83,6 +90,13 @@ pub fn main() -> ExitCode {
     match run::run(Reload { arguments, in_force: loaded, filter }, format) {
         Ok(run::Ended::Stopped | run::Ended::Left) => ExitCode::SUCCESS,
         Ok(run::Ended::ShutDown) => ExitCode::from(SHUT_DOWN),
+        Ok(run::Ended::Becomes(candidate, handover)) => {
+            if let Err(errno) = meant_for_us().thread_block() {
+                tracing::warn!(%errno, "signals cannot be kept for the program that this becomes");
+            }
+            handover.exec(&candidate);
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!("mortised does not start: {error}");
             ExitCode::FAILURE
@@ -90,10 +104,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Unblocks every signal. A mask is inherited: started by a program that waits for SIGTERM with it blocked, we would never hear ours.
+/// Unblocks every signal but those that [`run`] catches, which wait until it does: sent to a supervisor that is on its way from one program to
+/// the next, they would end it. A mask is inherited: started by a program that waits for SIGTERM with it blocked, we would never hear ours.
 /// Called before any thread is made, so that all have the mask.
 fn hear_signals() {
-    if let Err(error) = SigSet::all().thread_unblock() {
-        eprintln!("mortised: cannot unblock signals: {error}");
+    let mut mask = SigSet::all();
+    meant_for_us().iter().for_each(|it| mask.remove(it));
+    if let Err(error) = mask.thread_unblock().and_then(|()| meant_for_us().thread_block()) {
+        eprintln!("mortised: cannot set the mask of signals: {error}");
     }
+}
+
+/// The signals that mean something to the supervisor.
+fn meant_for_us() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }

@@ -32,7 +32,7 @@ impl Passed {
         let given = sd_notify::listen_fds_with_names().map_err(StartError::kernel("take the sockets of LISTEN_FDS"))?;
         let mut passed = Self::default();
         for (number, name) in given {
-            let socket = fetched::own_number(number).map_err(StartError::kernel("take a socket of LISTEN_FDS"))?;
+            let socket = fetched::own_descriptor(number).map_err(StartError::kernel("take a socket of LISTEN_FDS"))?;
             passed.add(&name, socket)?;
         }
         Ok(passed)

@@ -1,5 +1,7 @@
 //! From the arguments to a running supervisor, and back.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,12 +10,14 @@ use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::candidate::Candidate;
 use super::ground::{Ground, raise_descriptors};
+use super::handover::Handover;
 use super::listeners::{self, Listeners, bind_unix};
 use super::passed::Passed;
 use super::reload::Reload;
 use super::settings::Settings;
-use super::{LogFormat, StartError, base, notify, standing, workers_unit};
+use super::{LogFormat, StartError, base, meant_for_us, notify, standing, workers_unit};
 use crate::admin::{self, AdminApi, Shutdown};
 use crate::api::HostStatus;
 use crate::cgroup::{Groups, Layout};
@@ -24,7 +28,7 @@ use crate::lifecycle::Runtime;
 use crate::logs::{FileMirror, LogSink, LogStore, Mirror};
 use crate::package::{Digest, Installed, PackageStore};
 use crate::spawn::{self, Spawner};
-use crate::store::{self, Rebuilt, Records, Store};
+use crate::store::{self, OccupantRecord, Rebuilt, Records, Store};
 
 /// The store, in the state folder.
 pub(crate) const STORE: &str = "mortise.redb";
@@ -39,7 +43,7 @@ const LOG_FILE_BYTES: u64 = 16 << 20;
 const LOG_FILES_OLDER: u32 = 2;
 
 /// How a supervisor ended that was told to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Ended {
     /// By a signal, and nothing runs any more.
     Stopped,
@@ -47,13 +51,16 @@ pub(super) enum Ended {
     ShutDown,
     /// By a signal; the workers go on in their unit.
     Left,
+    /// By `mortise upgrade`: this process is to become that program.
+    Becomes(Arc<Candidate>, Handover),
 }
 
 /// What it was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Told {
     Signal,
     ShutDown,
+    Become(Arc<Candidate>),
 }
 
 /// Runs the supervisor until it is told to stop.
@@ -81,16 +88,19 @@ struct Prepared {
     records: Records,
     rebuilt: Option<Rebuilt>,
     listeners: Listeners,
+    /// Those of the ingress that the service manager holds.
+    held: Vec<OwnedFd>,
     admin: Option<UnixListener>,
+    handed: Option<Handover>,
 }
 
 async fn supervise(reload: &mut Reload, format: LogFormat) -> Result<Ended, StartError> {
     // From here on a SIGTERM is not the end, but the beginning of an orderly one, and a SIGHUP no end at all.
     let mut signals = Signals::new()?;
-    let passed = Passed::take()?;
     let mut hangups = signal(SignalKind::hangup()).map_err(StartError::kernel("catch signals"))?;
+    meant_for_us().thread_unblock().map_err(|errno| StartError::kernel("catch signals")(errno.into()))?;
     tracing::debug!(files = ?reload.in_force.files, "settings:\n{}", reload.in_force);
-    let prepared = prepare(reload.in_force.settings.clone(), passed)?;
+    let prepared = prepare(reload.in_force.settings.clone())?;
     let groups = Arc::clone(&prepared.groups);
     let ended = serve(prepared, format, &mut signals, (reload, &mut hangups)).await;
     // What is left in them is told, not hidden: they stay.
@@ -102,7 +112,12 @@ async fn supervise(reload: &mut Reload, format: LogFormat) -> Result<Ended, Star
     ended
 }
 
-fn prepare(settings: Settings, passed: Passed) -> Result<Prepared, StartError> {
+fn prepare(settings: Settings) -> Result<Prepared, StartError> {
+    let handed = Handover::receive();
+    let passed = match &handed {
+        Some(handed) => handed.passed().map_err(StartError::kernel("take the sockets that were handed over"))?,
+        None => Passed::take()?,
+    };
     let state = Ground::take(&settings.state, 0o700, "--state")?;
     let run = Ground::take(&settings.run, 0o755, "--run")?;
     let layout = match &settings.workers_unit {
@@ -115,7 +130,14 @@ fn prepare(settings: Settings, passed: Passed) -> Result<Prepared, StartError> {
     let packages = Arc::new(PackageStore::open(&state.path().join("packages"))?);
     let (store, records, rebuilt) = store::open(&state.path().join(STORE), &packages)?;
     let base = settings.base.as_ref().map(|it| base::take_in(it, state.path(), &packages)).transpose()?;
-    let listeners = listeners::open(state.path(), run.path(), &settings.listen, passed.ingress, &bases(&records))?;
+    if handed.is_some() {
+        let recorded: Vec<u32> = occupants(&records).filter_map(|it| Some(it.process?.0)).collect();
+        spawn::collect_strangers(&recorded);
+    }
+    let ingress = passed.ingress.iter().map(|(_, socket)| Ok(socket.try_clone()?.into())).collect::<io::Result<_>>();
+    let held = ingress.map_err(StartError::kernel("keep the sockets of the service manager"))?;
+    let (bases, before) = (bases(&records), handed.as_ref());
+    let listeners = listeners::open(state.path(), run.path(), &settings.listen, passed.ingress, &bases, before)?;
     let admin = passed.admin;
     Ok(Prepared {
         settings,
@@ -130,18 +152,24 @@ fn prepare(settings: Settings, passed: Passed) -> Result<Prepared, StartError> {
         records,
         rebuilt,
         listeners,
+        held,
         admin,
+        handed,
     })
 }
 
 /// The processes of the bases that an earlier supervisor had started.
 fn bases(records: &Records) -> Vec<u32> {
-    let is_base = |it: &&crate::store::OccupantRecord| {
+    let is_base = |it: &&OccupantRecord| {
         let version = records.versions.iter().find(|v| v.key == it.key && v.spec.version == it.version);
         version.is_some_and(|it| it.spec.runtime == Runtime::Base)
     };
-    let occupants = records.workers.iter().filter_map(|it| it.occupant.as_ref());
-    occupants.filter(is_base).filter_map(|it| Some(it.process?.0)).collect()
+    occupants(records).filter(is_base).filter_map(|it| Some(it.process?.0)).collect()
+}
+
+/// What may have a process.
+fn occupants(records: &Records) -> impl Iterator<Item = &OccupantRecord> {
+    records.workers.iter().filter_map(|it| it.occupant.as_ref())
 }
 
 async fn serve(
@@ -163,7 +191,9 @@ async fn serve(
         records,
         rebuilt,
         listeners,
+        held,
         admin,
+        handed,
     } = prepared;
     let host = host_status(&listeners, &promises, &store::kept_aside(store.path()));
     let spawning = spawn::Config {
@@ -178,8 +208,12 @@ async fn serve(
     clean_up(&records, &spawner, &groups, &packages, base.as_ref(), rebuilt.is_some()).await;
 
     let admin_socket = settings.admin_socket();
-    let held = admin.is_some();
-    let admin_listener = admin.map_or_else(|| bind_unix(&admin_socket, 0o660), Ok)?;
+    let admin_is_held = admin.is_some();
+    let to_stop = handed.as_ref().is_some_and(|it| it.stop);
+    let handed = handed.map(|it| UnixListener::from(it.admin));
+    let admin_listener = admin.or(handed).map_or_else(|| bind_unix(&admin_socket, 0o660), Ok)?;
+    let admin_kept = admin_listener.try_clone().map_err(StartError::file("watch the socket", &admin_socket))?;
+    let listeners_kept: Vec<_> = listeners.inherited.iter().map(|it| Arc::clone(&it.fd)).collect();
     let admin_listener = tokio::net::UnixListener::from_std(admin_listener)
         .map_err(StartError::file("watch the socket", &admin_socket))?;
     let logs = Arc::new(LogStore::default());
@@ -226,10 +260,14 @@ async fn serve(
     }));
     let watchdog = tokio::spawn(notify::watchdog(controls.clone()));
 
+    let replacing = standing::Replacing { shutdown: &shutdown, state: state.path() };
     let told = tokio::select! {
         // Whichever comes first; a base that takes long does not keep anybody from stopping.
+        biased;
+        // What was told while this was another program.
+        () = std::future::ready(()), if to_stop => Told::Signal,
         told = told(signals, &shutdown) => told,
-        () = standing::keep(&handle, &controls, base, &listeners.fresh, (reload, hangups, &http_folder), rebuilt.as_ref()) => {
+        () = standing::keep(&handle, &controls, base, &listeners.fresh, (reload, hangups, &http_folder), &replacing, rebuilt.as_ref()) => {
             told(signals, &shutdown).await
         }
         _ = &mut engine => {
@@ -237,7 +275,16 @@ async fn serve(
             Told::Signal
         }
     };
-    let ending = match (told, &settings.workers_unit) {
+    let becomes = matches!(told, Told::Become(_));
+    let mut ending = match (told, &settings.workers_unit) {
+        (Told::Become(candidate), _) => {
+            notify::reloading("becoming another version");
+            controls.leave().await;
+            let listeners = listeners_kept.iter().map(|it| it.try_clone()).collect::<io::Result<_>>();
+            let listeners = listeners.map_err(StartError::kernel("hand over the sockets"))?;
+            let admin = admin_kept.into();
+            Ended::Becomes(candidate, Handover { admin, admin_is_held, listeners, passed: held, stop: false })
+        }
         (Told::Signal, Some(unit)) => {
             notify::stopping("leaving the modules to the next supervisor");
             tracing::info!(unit, "the modules go on without this supervisor");
@@ -248,7 +295,7 @@ async fn serve(
             notify::stopping("stopping all modules");
             tracing::info!("stopping all modules");
             controls.stop().await;
-            if told == Told::ShutDown && unit.is_some() { Ended::ShutDown } else { Ended::Stopped }
+            if matches!(told, Told::ShutDown) && unit.is_some() { Ended::ShutDown } else { Ended::Stopped }
         }
     };
     let ended = async {
@@ -260,21 +307,30 @@ async fn serve(
     loop {
         tokio::select! {
             () = &mut ended => break,
-            () = signals.stop() => tracing::warn!("still stopping; SIGKILL ends mortised and leaves its workers running"),
+            () = signals.stop() => match &mut ending {
+                Ended::Becomes(_, handover) => handover.stop = true,
+                Ended::Stopped | Ended::ShutDown | Ended::Left => {
+                    tracing::warn!("still stopping; SIGKILL ends mortised and leaves its workers running");
+                }
+            },
         }
     }
     watchdog.abort();
-    shutdown.end();
+    if !becomes {
+        shutdown.end();
+    }
     let _ = stop_admin.send(());
     let _ = admin.await;
-    if !held {
+    if !admin_is_held && !becomes {
         let _ = std::fs::remove_file(&admin_socket);
     }
-    if ending != Ended::Left {
+    if !matches!(ending, Ended::Left | Ended::Becomes(..)) {
         // The base listens on it as long as it lives.
         let _ = std::fs::remove_file(&listeners.invoke);
     }
-    tracing::info!("stopped");
+    if !becomes {
+        tracing::info!("stopped");
+    }
     Ok(ending)
 }
 
@@ -283,6 +339,7 @@ async fn told(signals: &mut Signals, shutdown: &Shutdown) -> Told {
     tokio::select! {
         () = signals.stop() => Told::Signal,
         () = shutdown.asked() => Told::ShutDown,
+        candidate = shutdown.becomes() => Told::Become(candidate),
     }
 }
 
@@ -305,7 +362,7 @@ fn host_status(listeners: &Listeners, promises: &host::Report, kept_aside: &[Pat
     }
 }
 
-fn libexec(settings: &Settings) -> Result<PathBuf, StartError> {
+pub(super) fn libexec(settings: &Settings) -> Result<PathBuf, StartError> {
     if let Some(folder) = &settings.libexec {
         return std::path::absolute(folder).map_err(StartError::file("find the folder", folder));
     }

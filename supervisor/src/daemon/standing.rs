@@ -3,16 +3,19 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mortise_control::{ModuleName, TenantName};
 use tokio::signal::unix::Signal;
 
 use super::base::{self, Condition};
+use super::candidate::{self, Candidate};
 use super::notify;
 use super::readiness::{self, Missing};
 use super::reload::Reload;
-use crate::api::Snapshot;
+use crate::admin::Shutdown;
+use crate::api::{ApiError, Snapshot};
 use crate::engine::{Controls, EngineHandle};
 use crate::host::Promise;
 use crate::lifecycle::{ModuleKey, default_tenant};
@@ -34,6 +37,8 @@ struct Standing {
     refused: usize,
     /// The store was damaged at the start: what became of it.
     rebuilt: Option<String>,
+    /// Why the program that was installed meanwhile did not take over.
+    unfit: Option<String>,
 }
 
 impl Standing {
@@ -65,11 +70,35 @@ impl fmt::Display for Standing {
         if let Some(rebuilt) = &self.rebuilt {
             write!(f, "; {rebuilt}")?;
         }
+        if let Some(unfit) = &self.unfit {
+            write!(f, "; the mortised that was installed is refused, and the one before goes on: {unfit}")?;
+        }
         match self.refused {
             0 => Ok(()),
             1 => f.write_str("; mortise.toml was refused (1 error, see the log): what was in force still is"),
             many => write!(f, "; mortise.toml was refused ({many} errors, see the log): what was in force still is"),
         }
+    }
+}
+
+/// What it takes to become the program that has been put in the place of this one.
+#[derive(Debug)]
+pub(super) struct Replacing<'a> {
+    pub shutdown: &'a Shutdown,
+    pub state: &'a Path,
+}
+
+impl Replacing<'_> {
+    /// Looks whether there is another program, and if so asks for it.
+    ///
+    /// # Errors
+    /// It is not fit, and this one goes on.
+    async fn look(&self) -> Result<(), ApiError> {
+        let Some(path) = candidate::replaced() else { return Ok(()) };
+        notify::reloading("checking the mortised that was installed");
+        let candidate = Candidate::examine(&path, self.state).await?;
+        tracing::info!(binary = %path.display(), to = candidate.version(), "becoming another mortised");
+        self.shutdown.become_other(Arc::new(candidate))
     }
 }
 
@@ -81,6 +110,7 @@ pub(super) async fn keep(
     base: Option<Installed>,
     fresh: &[SocketAddr],
     (reload, hangups, http_folder): (&mut Reload, &mut Signal, &Path),
+    replacing: &Replacing<'_>,
     rebuilt: Option<&Rebuilt>,
 ) {
     controls.settled().await;
@@ -95,6 +125,7 @@ pub(super) async fn keep(
         not_kept,
         refused: 0,
         rebuilt: rebuilt.map(ToString::to_string),
+        unfit: None,
     };
     if let Some(base) = base {
         notify::status("starting the base");
@@ -127,6 +158,11 @@ pub(super) async fn keep(
                 }
             }
             Some(()) = hangups.recv() => {
+                // Whoever takes over reads them anew.
+                standing.unfit = replacing.look().await.err().map(|error| {
+                    tracing::error!(%error, "the mortised that was installed is refused, and this one goes on");
+                    error.to_string()
+                });
                 notify::reloading("reading mortise.toml again");
                 standing.refused = match reload.again(controls, http_folder).await {
                     Ok(changed) => {
@@ -152,8 +188,14 @@ mod tests {
     #[test]
     fn the_status_names_all_that_is_less_than_it_should_be() {
         let key = ModuleKey { tenant: "default".parse().unwrap(), module: "site".parse().unwrap() };
-        let mut standing =
-            Standing { base: Condition::Serves, missing: Vec::new(), not_kept: Vec::new(), refused: 0, rebuilt: None };
+        let mut standing = Standing {
+            base: Condition::Serves,
+            missing: Vec::new(),
+            not_kept: Vec::new(),
+            refused: 0,
+            rebuilt: None,
+            unfit: None,
+        };
         assert_eq!(standing.to_string(), "ready");
         standing.not_kept = vec![Promise::OwnUid, Promise::CpuLimit];
         assert_eq!(standing.to_string(), "ready; not kept on this host: own-uid, cpu-limit");

@@ -18,6 +18,7 @@ mod spawner;
 mod spec;
 mod start;
 mod stat;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -26,3 +27,4 @@ pub use error::SpawnError;
 pub use process::Process;
 pub use spawner::{Adopted, Config, Recorded, RemoveBusy, Running, Spawner};
 pub use spec::{Inherited, Program, Serve, WorkerSpec};
+pub(crate) use strangers::collect as collect_strangers;

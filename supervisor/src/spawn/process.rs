@@ -100,7 +100,8 @@ impl Process {
     }
 }
 
-fn collect(pid: u32, process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
+/// How a process ended that has: its own parent collects it, also one that has become another program since.
+pub(super) fn collect(pid: u32, process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
     let ended = loop {
         match waitid(Id::PIDFd(process), WaitPidFlag::WEXITED) {
             Err(Errno::EINTR) => {}
@@ -118,7 +119,7 @@ fn collect(pid: u32, process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
 
 /// How a process ended that is not our child. Whoever is its parent now collects it, sooner or later: before that /proc tells, after
 /// it a new kernel's pidfd.
-pub(super) fn ended_elsewhere(pid: u32, process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
+fn ended_elsewhere(pid: u32, process: std::os::fd::BorrowedFd<'_>) -> ExitStatus {
     let collected = || pidfd::exit_code(process);
     // As long as it is not collected, its number is its own.
     let waiting = || stat::exit_code(pid).filter(|_| pidfd::is_there(process));

@@ -247,7 +247,7 @@ impl Inner {
         let Ok(pidfd) = pidfd::open(pid) else { return Ok(Adopted::Lost(ExitStatus::Unknown)) };
         // One that nobody has collected is in no group any more.
         if stat::start_time(pid) == Some(start_time) && stat::exit_code(pid).is_some() {
-            return Ok(Adopted::Lost(process::ended_elsewhere(pid, pidfd.as_fd())));
+            return Ok(Adopted::Lost(process::collect(pid, pidfd.as_fd())));
         }
         let name = group_name(worker);
         let group = match self.groups.find(&name) {

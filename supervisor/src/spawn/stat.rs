@@ -15,6 +15,12 @@ pub(super) fn exit_code(pid: u32) -> Option<i32> {
     (state == "Z" && program == Err(std::io::ErrorKind::NotFound)).then_some(code)
 }
 
+/// Field 4: its parent. None: there is no such process.
+pub(super) fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
 fn parse_end(stat: &str) -> Option<(&str, i32)> {
     let (_, after) = stat.trim_end().rsplit_once(") ")?;
     let mut fields = after.split(' ');
@@ -41,5 +47,6 @@ mod tests {
         assert_eq!(parse_end(&long), Some(("Z", 1792)));
         assert_eq!(exit_code(std::process::id()), None, "it runs");
         assert!(start_time(std::process::id()).unwrap() > 0);
+        assert_eq!(parent(std::process::id()), Some(std::os::unix::process::parent_id()));
     }
 }

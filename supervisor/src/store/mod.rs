@@ -22,7 +22,7 @@ mod writer;
 pub use check::check;
 pub use disk::Store;
 pub use error::StoreError;
-pub use rebuild::{Rebuilt, Source, is_contained, kept_aside, open};
+pub use rebuild::{Rebuilt, Source, is_contained, kept_aside, open, snapshot};
 pub use record::{
     Change, EndKind, EndRecord, MetaRecord, ModuleRecord, OccupantRecord, OperationRecord, Records, VersionRecord,
     WorkerRecord,

@@ -26,6 +26,9 @@ use crate::package::PackageStore;
 /// What the name of a store that was kept aside has between that of the store and the time.
 const ASIDE: &str = ".damaged-";
 
+/// How the name of a snapshot's folder begins.
+const SNAPSHOT: &str = "snapshot-";
+
 /// Incarnations that may have been lost with the store: epochs must grow all the same.
 const LOST_INCARNATIONS: u64 = 1 << 16;
 
@@ -93,6 +96,7 @@ impl std::fmt::Display for Rebuilt {
 /// [`StoreError`]: it is in use, of a newer format, or the disk refuses. Then it is left as it is.
 pub fn open(path: &Path, packages: &PackageStore) -> Result<(Store, Records, Option<Rebuilt>), StoreError> {
     keep_leftover(path)?;
+    remove_snapshots(path);
     let problem = match look_for(path, packages)? {
         Found::Nothing => return Store::open(path).map(|(store, records)| (store, records, None)),
         Found::Lost(problem) => problem.to_owned(),
@@ -108,6 +112,32 @@ pub fn open(path: &Path, packages: &PackageStore) -> Result<(Store, Records, Opt
     let rebuilt = Rebuilt { problem, kept, from };
     tracing::error!("{rebuilt}");
     Ok((store, records, Some(rebuilt)))
+}
+
+/// A store of its own with what the copy of the store at `path` says, as `mortise.redb` in a folder that goes with the answer: the store
+/// itself is locked while it is in use.
+///
+/// # Errors
+/// [`StoreError`]
+pub fn snapshot(path: &Path) -> Result<tempfile::TempDir, StoreError> {
+    let state = path.parent().unwrap_or(Path::new("."));
+    let folder =
+        tempfile::Builder::new().prefix(SNAPSHOT).tempdir_in(state).map_err(disk("make a snapshot of", path))?;
+    let copy = copy::path_of(path);
+    // Its end may be a change that is being appended right now.
+    let copied = copy::read(&copy)?.ok_or_else(|| disk("read", &copy)(io::ErrorKind::NotFound.into()))?;
+    Store::make(&folder.path().join("mortise.redb"), &copied.records)?;
+    Ok(folder)
+}
+
+/// What was left by a supervisor that was killed while another program checked itself.
+fn remove_snapshots(path: &Path) {
+    let entries = path.parent().and_then(|it| fs::read_dir(it).ok()).into_iter().flatten().flatten();
+    for left in entries.filter(|it| it.file_name().to_string_lossy().starts_with(SNAPSHOT)) {
+        if let Err(error) = fs::remove_dir_all(left.path()) {
+            tracing::warn!(path = %left.path().display(), %error, "a snapshot of the store is left");
+        }
+    }
 }
 
 /// Stores that were kept aside beside the one at `path`.
