@@ -179,6 +179,12 @@ pub enum Violation {
     /// Trace or tags without a call after them, or malformed.
     #[error("a context message that is malformed or has no call after it")]
     Context,
+    /// A blob that is none, or that is not what its message says.
+    #[error("{reason}")]
+    Blob {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// An error reply with an unknown code or a malformed body.
     #[error("an error reply with code {code} that is unknown or malformed")]
     ErrorReply {

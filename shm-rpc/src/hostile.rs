@@ -11,6 +11,8 @@ use crate::memory::OwnMemory;
 use crate::{CallError, CallOptions, Client, Deadline, Geometry, Pending, Reply, Server, Violation};
 
 #[cfg(test)]
+mod blobs;
+#[cfg(test)]
 mod fields;
 
 /// The words of a slot behind the first.

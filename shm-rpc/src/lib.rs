@@ -16,7 +16,7 @@
 //!
 //! The way through the files: [`segment`] makes memory, `mapped` maps it, `memory` is all that touches it, `layout` says what lies
 //! where; `message` is a slot's content, `ring` moves slots, `control` is what the two sides tell each other beside; `arena` and
-//! `payload` are the way in, `view` the way out; `stream` packs many messages into one call; `client` and `server` are the two ends. `LAYOUT.md` has the whole protocol.
+//! `payload` are the way in, `view` the way out; `blob` has what is too large to be copied and must not change; `stream` packs many messages into one call; `client` and `server` are the two ends. `LAYOUT.md` has the whole protocol.
 //!
 //! ```
 //! use shm_rpc::{CallOptions, Client, Encoded, Encoding::Positional, End, Geometry, Server};
@@ -64,6 +64,8 @@ mod arena;
 #[cfg(all(feature = "tokio", not(loom)))]
 mod bell;
 #[cfg(not(loom))]
+mod blob;
+#[cfg(not(loom))]
 mod client;
 #[cfg(not(loom))]
 mod futex;
@@ -93,6 +95,8 @@ mod wire_error;
 
 #[cfg(not(loom))]
 pub use arena::Loan;
+#[cfg(not(loom))]
+pub use blob::{Blob, BlobDraft, Frozen};
 #[cfg(not(loom))]
 pub use client::{Client, Pending, Reply, Session};
 pub use clock::Deadline;

@@ -7,7 +7,8 @@
 //!  context  trace id:128 │ span id:64 │ trace flags:8 │ has trace:8 │ tags length:8 │ 0:8 │ tags: 28 bytes
 //!  closed   position:32
 //! ```
-//! A body is the message itself, or, with the flag [`ARENA`], one word: its offset (low half) and length in the arena.
+//! A body is the message itself, or one word: with the flag [`ARENA`] its offset (low half) and length in the arena, with the flag
+//! [`BLOB`] its length; the blob's descriptor came beside the ring.
 
 use zerocopy::IntoBytes;
 
@@ -24,6 +25,9 @@ pub(crate) const BODY_BEFORE_DEADLINE: usize = BODY - 8;
 /// The word that is a call's deadline.
 const DEADLINE_WORD: usize = SLOT_WORDS - 1;
 
+/// The longest blob.
+pub(crate) const BLOB_MAX: u64 = 1 << 30;
+
 const _: () = assert!(BODY == 48 && BODY_BEFORE_DEADLINE == 40 && DEADLINE_WORD * 8 == BODY_AT + BODY_BEFORE_DEADLINE);
 
 /// A deadline lies behind the body, in the last word.
@@ -32,6 +36,8 @@ pub(crate) const DEADLINE: u8 = 1;
 pub(crate) const ARENA: u8 = 2;
 /// A context message lies before this call.
 pub(crate) const CONTEXT: u8 = 4;
+/// The body is a blob.
+pub(crate) const BLOB: u8 = 8;
 
 /// What a message is. Below 16: from the caller; from 16 on: from the callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +93,8 @@ pub(crate) enum Place {
     Inline { len: usize },
     /// In the arena.
     Arena { offset: u32, len: u32 },
+    /// In a memfd of its own.
+    Blob { len: u32 },
 }
 
 impl Slot {
@@ -157,6 +165,11 @@ impl Slot {
         self.0[BODY_AT / 8] = u64::from(offset) | u64::from(len) << 32;
     }
 
+    /// Says how long the blob is that is the body.
+    pub(crate) fn set_blob(&mut self, len: u32) {
+        self.0[BODY_AT / 8] = u64::from(len);
+    }
+
     /// Whether a slot with this first word claims to hold a call.
     #[inline(always)]
     pub(crate) const fn is_call(first: u64) -> bool {
@@ -213,6 +226,12 @@ impl Slot {
         self.flags() & CONTEXT != 0
     }
 
+    /// Whether the body of a checked call or answer is a blob.
+    #[inline(always)]
+    pub(crate) fn is_blob(&self) -> bool {
+        self.flags() & BLOB != 0
+    }
+
     /// A call's deadline.
     #[inline(always)]
     pub(crate) fn deadline(&self) -> Option<Deadline> {
@@ -222,8 +241,11 @@ impl Slot {
     /// Where the body of a checked call or answer is.
     #[inline(always)]
     pub(crate) fn place(&self) -> Place {
-        if self.flags() & ARENA != 0 {
+        if self.flags() & (ARENA | BLOB) != 0 {
             let word = self.0[BODY_AT / 8];
+            if self.is_blob() {
+                return Place::Blob { len: word as u32 };
+            }
             return Place::Arena { offset: word as u32, len: (word >> 32) as u32 };
         }
         Place::Inline { len: usize::from((self.0[0] >> 48) as u16) }
@@ -244,6 +266,19 @@ impl Slot {
                 Some(end) if end <= arena => Ok(()),
                 _ => Err(Violation::Payload { offset, len, arena }),
             },
+            Place::Blob { .. } => self.check_blob(),
+        }
+    }
+
+    /// Checks the word of a blob.
+    #[cold]
+    fn check_blob(&self) -> Result<(), Violation> {
+        if self.flags() & ARENA != 0 {
+            return Err(Violation::Flags { found: self.flags() });
+        }
+        match self.0[BODY_AT / 8] {
+            1..=BLOB_MAX => Ok(()),
+            _ => Err(Violation::Blob { reason: "a blob without bytes, or longer than blobs are" }),
         }
     }
 
@@ -252,7 +287,7 @@ impl Slot {
     pub(crate) fn check_request(&self, arena: u32) -> Result<Kind, Violation> {
         match self.kind()? {
             Kind::Call => {
-                self.only_flags(DEADLINE | ARENA | CONTEXT)?;
+                self.only_flags(DEADLINE | ARENA | CONTEXT | BLOB)?;
                 self.check_body(arena)?;
                 Ok(Kind::Call)
             }
@@ -268,7 +303,7 @@ impl Slot {
     pub(crate) fn check_response(&self, arena: u32) -> Result<Kind, Violation> {
         match self.kind()? {
             kind @ (Kind::Reply | Kind::Fault | Kind::Error) => {
-                self.only_flags(ARENA)?;
+                self.only_flags(ARENA | BLOB)?;
                 self.check_body(arena)?;
                 let found = self.release_place();
                 if found < RELEASE_PLACES { Ok(kind) } else { Err(Violation::ReleasePlace { found }) }

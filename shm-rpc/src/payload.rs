@@ -1,4 +1,4 @@
-//! What a message is made of: bytes, plain-old-data, serde values, blocks on loan. One trait, so that calls and replies
+//! What a message is made of: bytes, plain-old-data, serde values, blocks on loan, blobs. One trait, so that calls and replies
 //! take any of them.
 
 use std::io;
@@ -8,7 +8,8 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::CallError;
 use crate::arena::{Block, Loan, Outbox};
-use crate::message::{ARENA, Kind, Slot};
+use crate::blob::Blob;
+use crate::message::{ARENA, BLOB, Kind, Slot};
 use crate::sync::Arc;
 
 /// How serde values are laid out in a message. Both ends of a channel must use the same.
@@ -38,8 +39,26 @@ pub struct Writer<'a> {
     /// The bytes that the slot has room for.
     room: usize,
     len: usize,
-    spill: Option<Loan<'a>>,
+    body: Body<'a>,
     failed: Option<CallError>,
+}
+
+/// Where the bytes written so far are.
+#[derive(Debug)]
+enum Body<'a> {
+    Slot,
+    Arena(Loan<'a>),
+    /// They are all of this blob.
+    Blob(Blob),
+}
+
+/// What a message has beside its slot.
+#[derive(Debug)]
+pub(crate) enum Attached {
+    /// A block of the own arena, to be kept until nobody reads it.
+    Block(Block),
+    /// A blob, whose descriptor goes before the message.
+    Blob(Blob),
 }
 
 /// The first loan of a message whose length is not known.
@@ -48,7 +67,7 @@ const FIRST_SPILL: usize = 1024;
 impl<'a> Writer<'a> {
     #[inline(always)]
     pub(crate) fn new(outbox: &'a Arc<Outbox>, slot: &'a mut Slot, room: usize) -> Self {
-        Self { outbox, slot, room, len: 0, spill: None, failed: None }
+        Self { outbox, slot, room, len: 0, body: Body::Slot, failed: None }
     }
 
     /// Appends bytes.
@@ -57,7 +76,7 @@ impl<'a> Writer<'a> {
     /// `TooLarge` if the message can never fit into the arena, `Overloaded` if it does not fit now.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), CallError> {
-        if self.spill.is_none() && bytes.len() <= self.room - self.len {
+        if matches!(self.body, Body::Slot) && bytes.len() <= self.room - self.len {
             self.slot.body_mut()[self.len..][..bytes.len()].copy_from_slice(bytes);
             self.len += bytes.len();
             return Ok(());
@@ -68,25 +87,33 @@ impl<'a> Writer<'a> {
     #[cold]
     fn put_in_arena(&mut self, bytes: &[u8]) -> Result<(), CallError> {
         let len = self.len.saturating_add(bytes.len());
-        match &mut self.spill {
-            None => {
+        match &mut self.body {
+            Body::Slot => {
                 // A known length is loaned exactly; one that grows gets room ahead, which is given back at the end.
                 let ahead = if self.len == 0 { len } else { len.max(FIRST_SPILL).min(self.arena_len().max(len)) };
                 let mut loan = Loan::borrowed(self.outbox, ahead)?;
                 loan[..self.len].copy_from_slice(self.slot.body(self.len));
-                self.spill = Some(loan);
+                self.body = Body::Arena(loan);
             }
-            Some(loan) if loan.len() < len => {
+            Body::Arena(loan) if loan.len() < len => {
                 let doubled = loan.len().saturating_mul(2).min(self.outbox.geometry.arena() as usize);
                 if loan.extend_to(doubled.max(len)).is_err() {
                     loan.extend_to(len)?;
                 }
             }
-            Some(_) => {}
+            Body::Arena(_) => {}
+            // More follows it: then it is bytes like others.
+            Body::Blob(blob) => {
+                let blob = blob.clone();
+                (self.body, self.len) = (Body::Slot, 0);
+                self.put(&blob)?;
+                return self.put(bytes);
+            }
         }
-        let loan = self.spill.as_mut().expect("made above");
-        loan[self.len..len].copy_from_slice(bytes);
-        self.len = len;
+        if let Body::Arena(loan) = &mut self.body {
+            loan[self.len..len].copy_from_slice(bytes);
+            self.len = len;
+        }
         Ok(())
     }
 
@@ -94,14 +121,21 @@ impl<'a> Writer<'a> {
         self.outbox.geometry.arena() as usize
     }
 
-    /// Completes the slot, all but method or code and id, and gives the block that holds the body.
+    /// Completes the slot, all but method or code and id, and gives what holds the body.
     #[inline(always)]
-    pub(crate) fn finish(self, kind: Kind, flags: u8) -> Option<Block> {
-        let Some(loan) = self.spill else {
-            self.slot.set_head(kind, flags, self.len as u16);
-            return None;
-        };
-        Some(finish_in_arena(loan, self.len, self.slot, kind, flags))
+    pub(crate) fn finish(self, kind: Kind, flags: u8) -> Option<Attached> {
+        match self.body {
+            Body::Slot => {
+                self.slot.set_head(kind, flags, self.len as u16);
+                None
+            }
+            Body::Arena(loan) => Some(Attached::Block(finish_in_arena(loan, self.len, self.slot, kind, flags))),
+            Body::Blob(blob) => {
+                self.slot.set_head(kind, flags | BLOB, 0);
+                self.slot.set_blob(self.len as u32);
+                Some(Attached::Blob(blob))
+            }
+        }
     }
 }
 
@@ -184,7 +218,19 @@ impl Payload for Loan<'_> {
             return out.put(&self);
         }
         out.len = self.len();
-        out.spill = Some(self.handed_to(out.outbox));
+        out.body = Body::Arena(self.handed_to(out.outbox));
+        Ok(())
+    }
+}
+
+/// A blob: its bytes stay where they are, and the receiver may keep them ([`crate::View::frozen`]).
+impl Payload for &Blob {
+    fn write(self, out: &mut Writer<'_>) -> Result<(), CallError> {
+        if out.len != 0 || self.is_empty() {
+            return out.put(self);
+        }
+        out.len = self.len();
+        out.body = Body::Blob(self.clone());
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use crate::arena::Outbox;
+use crate::blob::Carriage;
 use crate::control::{Barrier, FUTEX, SOCKET, Wake};
 use crate::futex;
 use crate::mapped::{End, PeerSegment};
@@ -19,6 +20,8 @@ pub(crate) struct Port {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) peer: PeerSegment,
     pub(crate) bell: OwnedFd,
+    /// Shared with whoever listens to the bell.
+    pub(crate) carriage: Arc<Carriage>,
 }
 
 /// What was heard on the bell.
@@ -35,7 +38,7 @@ pub(crate) enum Heard {
 
 impl Port {
     pub(crate) fn new(end: End, held: Held) -> Self {
-        Self { outbox: Outbox::new(end.own, held), peer: end.peer, bell: end.wake }
+        Self { outbox: Outbox::new(end.own, held), peer: end.peer, bell: end.wake, carriage: Arc::default() }
     }
 
     /// The barrier of a sleeper whose peer may have left out its own, as the own segment has told it.
@@ -74,12 +77,19 @@ impl Port {
 /// listener from anything else.
 const RINGS: usize = 64;
 
-/// Takes what is queued on a bell, up to [`RINGS`].
-pub(crate) fn hear(bell: &impl AsRawFd) -> Heard {
-    match recv(bell.as_raw_fd(), &mut [0; RINGS], MsgFlags::MSG_DONTWAIT) {
-        Ok(0) => Heard::PeerGone,
-        Ok(RINGS) | Err(Errno::EINTR) => Heard::More,
-        Ok(_) | Err(Errno::EAGAIN) => Heard::Quiet,
+/// Takes what is queued on a bell, up to [`RINGS`]; and the peer's way for blobs, if it comes with it.
+pub(crate) fn hear(bell: &impl AsRawFd, carriage: &Carriage) -> Heard {
+    let mut rings = [0; RINGS];
+    let taken = if carriage.has_way() {
+        recv(bell.as_raw_fd(), &mut rings, MsgFlags::MSG_DONTWAIT).map(|bytes| (bytes, Heard::Quiet))
+    } else {
+        carriage.listen(bell, &mut rings)
+    };
+    match taken {
+        Ok((0, _)) => Heard::PeerGone,
+        Ok((RINGS, _)) | Err(Errno::EINTR) => Heard::More,
+        Ok((_, heard)) => heard,
+        Err(Errno::EAGAIN) => Heard::Quiet,
         Err(_) => Heard::PeerGone,
     }
 }
@@ -97,13 +107,13 @@ mod tests {
             rings += sent;
         }
         assert!(rings > 10 * RINGS);
-        assert_eq!(hear(&ours), Heard::More);
+        assert_eq!(hear(&ours, &Carriage::default()), Heard::More);
         drop(theirs);
         let mut left = 0;
         while let n @ 1.. = recv(ours.as_raw_fd(), &mut [0; 4096], MsgFlags::MSG_DONTWAIT).unwrap() {
             left += n;
         }
         assert_eq!(left, rings - RINGS);
-        assert_eq!(hear(&ours), Heard::PeerGone);
+        assert_eq!(hear(&ours, &Carriage::default()), Heard::PeerGone);
     }
 }

@@ -10,6 +10,7 @@
 //! After [`seal`] nobody can make another writable mapping, change the size, punch a hole or take the seals away; the
 //! writer's one mapping stays.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -36,14 +37,19 @@ const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x0008);
 /// # Errors
 /// What the kernel answers: no memory, no descriptor.
 pub fn create(geometry: Geometry) -> io::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let fd = match memfd_create(c"shm-rpc", flags | NOEXEC_SEAL) {
-        Err(Errno::EINVAL) => memfd_create(c"shm-rpc", flags)?,
-        made => made?,
-    };
+    let fd = memfd(c"shm-rpc")?;
     let len = i64::try_from(geometry.bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
     ftruncate(&fd, len)?;
     Ok(fd)
+}
+
+/// An empty memfd, close-on-exec, sealable, and never executable where the kernel knows that.
+pub(crate) fn memfd(name: &CStr) -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    match memfd_create(name, flags | NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => Ok(memfd_create(name, flags)?),
+        made => Ok(made?),
+    }
 }
 
 /// Seals a segment after its writer has mapped it and before its reader gets it: against shrinking, growing, any further

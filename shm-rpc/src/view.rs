@@ -1,4 +1,4 @@
-//! A message as its receiver sees it: inline bytes that are private already, or a payload that lies in the peer's memory.
+//! A message as its receiver sees it: inline bytes that are private already, a payload that lies in the peer's memory, or a blob.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use serde::de::DeserializeOwned;
 use zerocopy::FromBytes;
 
+use crate::blob::Frozen;
 use crate::layout::arena_offset;
 use crate::mapped::PeerSegment;
 use crate::memory::PeerMemory;
@@ -15,13 +16,14 @@ use crate::message::{Place, Slot};
 const MAX_DEPTH: usize = 128;
 
 /// A received message, to be read by copying. It lies where the sender wrote it, and a sender that lies can change it at
-/// any time: whoever reads a part twice may see two different things.
+/// any time: whoever reads a part twice may see two different things. Unless [`View::as_slice`] has it: then nobody can.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a>(Content<'a>);
 
 #[derive(Clone, Copy, Debug)]
 enum Content<'a> {
     Private(&'a [u8]),
+    Frozen(&'a Frozen),
     Peer { memory: &'a PeerMemory, at: usize, len: usize },
 }
 
@@ -48,11 +50,17 @@ impl<'a> View<'a> {
         Self(Content::Private(slot.answer_body()))
     }
 
-    /// The body of a slot that was checked.
+    /// A blob.
+    pub(crate) fn of_blob(frozen: &'a Frozen) -> Self {
+        Self(Content::Frozen(frozen))
+    }
+
+    /// The body of a slot that was checked, and that names no blob.
     #[inline(always)]
     pub(crate) fn new(peer: &'a PeerSegment, slot: &'a Slot) -> Self {
         Self(match slot.place() {
             Place::Inline { len } => Content::Private(slot.body(len)),
+            Place::Blob { .. } => Content::Private(&[]),
             Place::Arena { offset, len } => {
                 let at = arena_offset(peer.geometry.slots()) + offset as usize;
                 Content::Peer { memory: &peer.memory, at, len: len as usize }
@@ -63,17 +71,39 @@ impl<'a> View<'a> {
     /// Its length in bytes.
     #[must_use]
     #[inline(always)]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self.0 {
             Content::Private(bytes) => bytes.len(),
+            Content::Frozen(frozen) => frozen.len(),
             Content::Peer { len, .. } => len,
         }
     }
 
     /// Whether it has no bytes.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The bytes themselves, if nobody can change them: those of a blob, and those that travelled in the slot. None: they lie in an
+    /// arena that the peer can write.
+    #[must_use]
+    #[inline(always)]
+    pub fn as_slice(&self) -> Option<&'a [u8]> {
+        match self.0 {
+            Content::Private(bytes) => Some(bytes),
+            Content::Frozen(frozen) => Some(frozen),
+            Content::Peer { .. } => None,
+        }
+    }
+
+    /// The blob that it is, to be kept (cloned) for longer than the call. None: it was sent as something else.
+    #[must_use]
+    pub const fn frozen(&self) -> Option<&'a Frozen> {
+        match self.0 {
+            Content::Frozen(frozen) => Some(frozen),
+            Content::Private(_) | Content::Peer { .. } => None,
+        }
     }
 
     /// Copies the bytes from `offset` on into `target` and returns how many there were.
@@ -85,6 +115,7 @@ impl<'a> View<'a> {
         let target = &mut target[..count];
         match self.0 {
             Content::Private(bytes) => target.copy_from_slice(&bytes[offset..offset + count]),
+            Content::Frozen(frozen) => target.copy_from_slice(&frozen[offset..offset + count]),
             Content::Peer { memory, at, .. } => memory.copy_to(at + offset, target),
         }
         count
@@ -95,6 +126,7 @@ impl<'a> View<'a> {
     pub fn to_vec(&self) -> Vec<u8> {
         match self.0 {
             Content::Private(bytes) => bytes.to_vec(),
+            Content::Frozen(frozen) => frozen.to_vec(),
             Content::Peer { memory, at, len } => {
                 let mut bytes = Vec::new();
                 memory.append_to(at, len, &mut bytes);
@@ -109,15 +141,22 @@ impl<'a> View<'a> {
     pub fn fold<A>(&self, start: A, mut step: impl FnMut(A, [u64; 8]) -> A) -> A {
         let mut state = start;
         let mut whole = 0;
-        if let Content::Peer { memory, at, len } = self.0 {
-            whole = len / 64 * 64;
-            state = memory.fold_blocks(at, len / 64, state, &mut step);
+        match self.0 {
+            Content::Private(_) => {}
+            Content::Frozen(frozen) => {
+                whole = frozen.len() / 64 * 64;
+                state = frozen.as_chunks().0.iter().fold(state, |state, block| step(state, words(block)));
+            }
+            Content::Peer { memory, at, len } => {
+                whole = len / 64 * 64;
+                state = memory.fold_blocks(at, len / 64, state, &mut step);
+            }
         }
         let mut rest = [0; 64];
         if self.copy_to(whole, &mut rest) == 0 {
             return state;
         }
-        step(state, std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|b| rest[i * 8 + b]))))
+        step(state, words(&rest))
     }
 
     /// Writes the bytes from `offset` on to `fd`, without copying them through this process, and returns how many the kernel took.
@@ -128,6 +167,7 @@ impl<'a> View<'a> {
         let offset = offset.min(self.len());
         match self.0 {
             Content::Private(bytes) => Ok(nix::unistd::write(fd, &bytes[offset..])?),
+            Content::Frozen(frozen) => Ok(nix::unistd::write(fd, &frozen[offset..])?),
             Content::Peer { memory, at, len } => memory.write_to(at + offset, len - offset, fd),
         }
     }
@@ -140,6 +180,7 @@ impl<'a> View<'a> {
     pub fn pod<T: FromBytes>(&self) -> Result<T, DecodeError> {
         let value = match self.0 {
             Content::Private(bytes) => T::read_from_bytes(bytes).ok(),
+            Content::Frozen(frozen) => T::read_from_bytes(frozen).ok(),
             Content::Peer { len, .. } if len != size_of::<T>() => None,
             Content::Peer { .. } => T::read_from_bytes(&self.to_vec()).ok(),
         };
@@ -155,9 +196,15 @@ impl<'a> View<'a> {
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         match self.0 {
             Content::Private(bytes) => from_slice(bytes),
+            Content::Frozen(frozen) => from_slice(frozen),
             Content::Peer { .. } => from_slice(&self.to_vec()),
         }
     }
+}
+
+#[inline(always)]
+fn words(block: &[u8; 64]) -> [u64; 8] {
+    std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|b| block[i * 8 + b])))
 }
 
 #[inline(always)]

@@ -32,7 +32,7 @@ impl Shared {
         if slot.as_ref().is_some_and(|it| !it.is_finished()) {
             return Ok(());
         }
-        let bell = Bell::new(&shared.port.bell);
+        let bell = Bell::new(&shared.port);
         let bell = bell.map_err(|error| CallError::Internal(format!("no descriptor for the bell: {error}")))?;
         *slot = Some(tokio::spawn(drive(Arc::downgrade(shared), bell)).abort_handle());
         Ok(())

@@ -4,10 +4,9 @@
 use std::sync::MutexGuard;
 
 use super::{Answer, Calls, Shared, Ticket, Waiter};
-use crate::arena::Block;
 use crate::client::calls::Took;
 use crate::message::{BODY, BODY_BEFORE_DEADLINE, CONTEXT, DEADLINE, Kind, Slot};
-use crate::payload::Writer;
+use crate::payload::{Attached, Writer};
 use crate::spin::{Spin, Turn};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::{Relaxed, Release};
@@ -17,7 +16,7 @@ use crate::{CallError, CallOptions, Deadline, Payload};
 #[derive(Debug)]
 pub(super) struct Request {
     slot: Slot,
-    block: Option<Block>,
+    attached: Option<Attached>,
 }
 
 impl Request {
@@ -37,8 +36,8 @@ impl Request {
         }
         let mut writer = Writer::new(&shared.port.outbox, &mut slot, room);
         payload.write(&mut writer)?;
-        let block = writer.finish(Kind::Call, flags);
-        Ok(Self { slot, block })
+        let attached = writer.finish(Kind::Call, flags);
+        Ok(Self { slot, attached })
     }
 }
 
@@ -71,8 +70,8 @@ impl<'c> Hand<'c> {
         mut request: Request,
     ) -> Result<Ticket, CallError> {
         let port = &self.shared.port;
-        let started = self.calls().start(port, method, options, &mut request.slot, &mut request.block);
-        if let Some(block) = request.block {
+        let started = self.calls().start(port, method, options, &mut request.slot, &mut request.attached);
+        if let Some(Attached::Block(block)) = request.attached {
             port.outbox.give(block);
         }
         started

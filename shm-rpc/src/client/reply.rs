@@ -5,6 +5,7 @@ use zerocopy::FromBytes;
 
 use super::calls::release;
 use super::{Answer, Shared};
+use crate::blob::Frozen;
 use crate::message::{Kind, Place};
 use crate::sync::Arc;
 use crate::{CallError, DecodeError, View, wire_error};
@@ -14,13 +15,23 @@ use crate::{CallError, DecodeError, View, wire_error};
 #[derive(Debug)]
 pub struct Reply {
     pub(super) answer: Answer,
-    /// Whose payload it reads. None: the message is in the slot.
-    payload: Option<Arc<Shared>>,
+    payload: Payload,
+}
+
+/// Where the message of an answer is.
+#[derive(Debug)]
+enum Payload {
+    /// In the slot.
+    None,
+    /// In the arena of this end's peer.
+    Arena(Arc<Shared>),
+    /// In a blob.
+    Blob(Frozen),
 }
 
 impl Reply {
     /// A place for an answer.
-    pub(super) const EMPTY: Self = Self { answer: Answer::EMPTY, payload: None };
+    pub(super) const EMPTY: Self = Self { answer: Answer::EMPTY, payload: Payload::None };
 
     /// Looks at what was taken: an answer that is a [`CallError`] becomes one.
     #[inline(always)]
@@ -30,8 +41,14 @@ impl Reply {
 
     #[cold]
     fn check_another_kind(&mut self, shared: &Arc<Shared>) -> Result<(), CallError> {
-        if let Place::Arena { .. } = self.answer.slot.place() {
-            self.payload = Some(Arc::clone(shared));
+        match self.answer.slot.place() {
+            Place::Inline { .. } => {}
+            Place::Arena { .. } => self.payload = Payload::Arena(Arc::clone(shared)),
+            Place::Blob { .. } => match shared.port.carriage.collect(self.answer.position) {
+                Some(Ok(frozen)) => self.payload = Payload::Blob(frozen),
+                Some(Err(error)) => return Err(error),
+                None => return Err(CallError::Internal("the blob of an answer is gone".into())),
+            },
         }
         if self.answer.slot.answer_kind() != Kind::Error {
             return Ok(());
@@ -44,7 +61,7 @@ impl Reply {
     /// An answer that was taken.
     #[inline(always)]
     pub(super) fn new(shared: &Arc<Shared>, answer: Answer) -> Result<Self, CallError> {
-        let mut reply = Self { answer, payload: None };
+        let mut reply = Self { answer, payload: Payload::None };
         reply.check(shared)?;
         Ok(reply)
     }
@@ -52,14 +69,14 @@ impl Reply {
     /// Lets the callee have its payload back.
     #[inline(always)]
     pub(super) fn release(&mut self) {
-        if self.payload.is_some() {
+        if !matches!(self.payload, Payload::None) {
             self.release_payload();
         }
     }
 
     #[cold]
     fn release_payload(&mut self) {
-        if let Some(shared) = self.payload.take() {
+        if let Payload::Arena(shared) = std::mem::replace(&mut self.payload, Payload::None) {
             release(&shared.port, &self.answer);
         }
     }
@@ -69,8 +86,9 @@ impl Reply {
     #[inline(always)]
     pub fn view(&self) -> View<'_> {
         match &self.payload {
-            None => View::in_slot(&self.answer.slot),
-            Some(shared) => View::new(&shared.port.peer, &self.answer.slot),
+            Payload::None => View::in_slot(&self.answer.slot),
+            Payload::Arena(shared) => View::new(&shared.port.peer, &self.answer.slot),
+            Payload::Blob(frozen) => View::of_blob(frozen),
         }
     }
 

@@ -117,6 +117,7 @@ fn name_of(violation: Violation) -> &'static str {
         Violation::TooMany { .. } => "many",
         Violation::Context => "context",
         Violation::ErrorReply { .. } => "error",
+        Violation::Blob { .. } => "blob",
     }
 }
 
@@ -180,7 +181,11 @@ fn of_a_callee(id: u64) -> Vec<Field> {
                 19 => Some("closed"),
                 _ => Some("kind"),
             }),
-            ("answer's flags", 0, 40, 8, |it| lie_unless(it == 0 || it == 2, "flags")),
+            ("answer's flags", 0, 40, 8, |it| match it {
+                0 | 2 => None,
+                8 => Some("blob"),
+                _ => Some("flags"),
+            }),
             ("answer's length", 0, 48, 16, |it| lie_unless(it <= 48, "length")),
             ("code of a reply", 1, 0, 16, harmless),
             ("release place", 1, 16, 16, |it| lie_unless(it < 512, "place")),
@@ -196,6 +201,9 @@ fn of_a_callee(id: u64) -> Vec<Field> {
             ("answer's length in the arena", 2, 32, 32, |it| lie_unless(it <= ARENA - 64, "payload")),
         ],
     ));
+    // No descriptor has come beside it.
+    let blob = [head(16, 8, 0), id << 32, 64, 0, 0, 0, 0, 0];
+    fields.extend(words(blob, &[("answer's blob", 2, 0, 64, |_| Some("blob"))]));
     fields.extend(words(
         [head(18, 0, 0), id << 32 | 3, 0, 0, 0, 0, 0, 0],
         &[("code of an error", 1, 0, 16, |it| lie_unless(matches!(it, 1 | 3..=9 | 11 | 0x108 | 0x109), "error"))],
@@ -224,6 +232,7 @@ fn of_a_caller() -> Vec<Field> {
             ("request's flags", 0, 40, 8, |it| match it {
                 0..=3 => None,
                 4..=7 => Some("context"),
+                8 | 9 | 12 | 13 => Some("blob"),
                 _ => Some("flags"),
             }),
             ("request's length", 0, 48, 16, |it| lie_unless(it <= 48, "length")),
@@ -246,6 +255,8 @@ fn of_a_caller() -> Vec<Field> {
             ("request's length in the arena", 2, 32, 32, |it| lie_unless(it <= ARENA - 64, "payload")),
         ],
     ));
+    let blob = [head(1, 8, 0), 7 << 32 | 1, 64, 0, 0, 0, 0, 0];
+    fields.extend(words(blob, &[("request's blob", 2, 0, 64, |_| Some("blob"))]));
     // The call that comes next has no flag for a context, so an honest context is a lie of its own afterwards.
     let context = [head(3, 0, 0), 1, 1, 1, 1 << 8 | 1 << 16, 0, 0, 0];
     fields.extend(words(

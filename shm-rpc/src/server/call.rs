@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use zerocopy::FromBytes;
 
 use super::{Server, Shared};
+use crate::blob::Frozen;
 use crate::message::{Kind, Slot};
 use crate::options::Context;
 use crate::sync::atomic::AtomicBool;
@@ -33,6 +34,7 @@ struct Away {
     shared: Arc<Shared>,
     slot: Slot,
     context: Option<Box<Context>>,
+    blob: Option<Frozen>,
     interest: Arc<Interest>,
 }
 
@@ -88,6 +90,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    #[inline(always)]
+    fn blob(&self) -> Option<&Frozen> {
+        match &self.hold {
+            Hold::Here(server) => server.intake.blob.as_ref(),
+            Hold::Away(away) => away.blob.as_ref(),
+            Hold::Answered => answered(),
+        }
+    }
+
     /// Which method.
     #[must_use]
     #[inline(always)]
@@ -112,7 +123,10 @@ impl<'a> Call<'a> {
     #[must_use]
     #[inline(always)]
     pub fn view(&self) -> View<'_> {
-        View::new(&self.shared().port.peer, self.slot())
+        match self.blob() {
+            None => View::new(&self.shared().port.peer, self.slot()),
+            Some(frozen) => View::of_blob(frozen),
+        }
     }
 
     /// The message as a serde value.
@@ -194,8 +208,8 @@ impl<'a> Call<'a> {
                 home.let_go(shared);
                 let interest = Arc::new(Interest::default());
                 lock(&shared.interests).insert(intake.slot.id(), Arc::clone(&interest));
-                let context = intake.context.clone();
-                Hold::Away(Box::new(Away { shared: Arc::clone(shared), slot: intake.slot, context, interest }))
+                let (context, blob) = (intake.context.clone(), intake.blob.take());
+                Hold::Away(Box::new(Away { shared: Arc::clone(shared), slot: intake.slot, context, blob, interest }))
             }
             Hold::Answered => answered(),
         };

@@ -2,14 +2,15 @@
 
 use super::Shared;
 use super::replies::Home;
-use crate::control::{self, Barrier, Parked};
-use crate::message::{Kind, Slot};
+use crate::blob::{Frozen, Rings};
+use crate::control::{self, Barrier, Parked, SOCKET};
+use crate::message::{Kind, Place, Slot};
 use crate::options::Context;
 use crate::port::Port;
 use crate::ring::{Peek, Receiver};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::lock;
-use crate::{CallError, Violation, clock};
+use crate::{CallError, RETRY_AFTER, Violation, clock};
 
 /// The reading end of the caller's ring, and how far its closing has come.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Intake {
     pub(super) slot: Slot,
     /// Trace and tags of the call that was taken last, or must come next.
     pub(super) context: Option<Box<Context>>,
+    /// The blob of the call that was taken last.
+    pub(super) blob: Option<Frozen>,
     phase: Phase,
     /// How many calls an honest caller has under way at most.
     credits: u32,
@@ -59,6 +62,7 @@ impl Intake {
             parked: Parked::default(),
             slot: Slot::EMPTY,
             context: None,
+            blob: None,
             phase: Phase::Open,
             credits: caller.min(callee - 1),
             now: None,
@@ -86,6 +90,9 @@ impl Intake {
     pub(super) fn forget_context(&mut self) {
         if self.context.is_some() {
             self.context = None;
+        }
+        if self.blob.is_some() {
+            self.blob = None;
         }
     }
 
@@ -134,6 +141,7 @@ impl Intake {
     /// Whether the call that was taken is to be executed.
     #[inline(always)]
     fn admit(&mut self, shared: &Shared, home: &mut Home) -> Result<bool, Violation> {
+        let come = if self.slot.is_blob() { self.take_blob(shared)? } else { Ok(()) };
         if self.slot.has_context() != self.context.is_some() {
             return Err(Violation::Context);
         }
@@ -146,11 +154,30 @@ impl Intake {
         if let Some(deadline) = self.slot.deadline()
             && deadline.has_passed_since(now.unwrap_or_else(clock::coarse))
         {
-            self.context = None;
+            self.forget_context();
             shared.fail_here(home, self, &CallError::Deadline { started: false });
             return Ok(false);
         }
+        if let Err(error) = come {
+            self.forget_context();
+            shared.fail_here(home, self, &error);
+            return Ok(false);
+        }
         Ok(true)
+    }
+
+    /// Takes the blob that a call names, so that the next call's lies in front.
+    #[cold]
+    fn take_blob(&mut self, shared: &Shared) -> Result<Result<(), CallError>, Violation> {
+        let Place::Blob { len } = self.slot.place() else { return Ok(Ok(())) };
+        let (come, rings) = shared.port.carriage.take(&shared.port.bell, len);
+        if rings == Rings::Taken {
+            // The ring for what the serving task is armed for may be among them: it arms itself anew.
+            self.parked.clear(&shared.port.outbox.memory, SOCKET);
+        }
+        // What this side has no room for has not begun.
+        let overloaded = |_| CallError::Overloaded { retry_after: RETRY_AFTER };
+        Ok(come?.map(|blob| self.blob = Some(blob)).map_err(overloaded))
     }
 
     /// Deals with a message that is no call.

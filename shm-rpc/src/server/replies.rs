@@ -12,7 +12,7 @@ use super::intake::Intake;
 use crate::arena::Block;
 use crate::control::{self, Fence, RELEASE_PLACES, Wake, Woken};
 use crate::message::{BODY, Kind, Slot};
-use crate::payload::Writer;
+use crate::payload::{Attached, Writer};
 use crate::port::Port;
 use crate::ring::Sender;
 use crate::sync::atomic::AtomicU64;
@@ -120,7 +120,7 @@ impl Shared {
         let id = intake.slot.id();
         let mut slot = Slot::EMPTY;
         match self.encode(kind, &mut slot, payload) {
-            Ok(block) => self.send_here(home, intake, 0, id, &mut slot, block),
+            Ok(attached) => self.send_here(home, intake, 0, id, &mut slot, attached),
             Err(error) => self.fail_here(home, intake, &error),
         }
     }
@@ -129,15 +129,15 @@ impl Shared {
     #[cold]
     pub(super) fn fail_here(&self, home: &mut Home, intake: &Intake, error: &CallError) {
         let mut slot = Slot::EMPTY;
-        let (code, block) = self.encode_error(error, &mut slot);
-        self.send_here(home, intake, code, intake.slot.id(), &mut slot, block);
+        let (code, attached) = self.encode_error(error, &mut slot);
+        self.send_here(home, intake, code, intake.slot.id(), &mut slot, attached);
     }
 
     /// Answers a detached call with a payload, or, if that cannot be sent, with the reason.
     pub(super) fn answer_away(&self, kind: Kind, id: u32, payload: impl Payload) {
         let mut slot = Slot::EMPTY;
         match self.encode(kind, &mut slot, payload) {
-            Ok(block) => self.send_away(0, id, &mut slot, block),
+            Ok(attached) => self.send_away(0, id, &mut slot, attached),
             Err(error) => self.fail_away(id, &error),
         }
     }
@@ -146,12 +146,12 @@ impl Shared {
     #[cold]
     pub(super) fn fail_away(&self, id: u32, error: &CallError) {
         let mut slot = Slot::EMPTY;
-        let (code, block) = self.encode_error(error, &mut slot);
-        self.send_away(code, id, &mut slot, block);
+        let (code, attached) = self.encode_error(error, &mut slot);
+        self.send_away(code, id, &mut slot, attached);
     }
 
     #[inline(always)]
-    fn encode(&self, kind: Kind, slot: &mut Slot, payload: impl Payload) -> Result<Option<Block>, CallError> {
+    fn encode(&self, kind: Kind, slot: &mut Slot, payload: impl Payload) -> Result<Option<Attached>, CallError> {
         self.reclaim();
         let mut writer = Writer::new(&self.port.outbox, slot, BODY);
         // Whatever it was, the handler has run: no error that permits a retry may be sent now.
@@ -159,7 +159,7 @@ impl Shared {
         Ok(writer.finish(kind, 0))
     }
 
-    fn encode_error(&self, error: &CallError, slot: &mut Slot) -> (u16, Option<Block>) {
+    fn encode_error(&self, error: &CallError, slot: &mut Slot) -> (u16, Option<Attached>) {
         self.reclaim();
         let (code, detail) = wire_error::encode(error);
         let mut writer = Writer::new(&self.port.outbox, slot, BODY);
@@ -176,31 +176,39 @@ impl Shared {
     }
 
     #[inline(always)]
-    fn send_here(&self, home: &mut Home, intake: &Intake, code: u16, id: u32, slot: &mut Slot, block: Option<Block>) {
+    fn send_here(
+        &self,
+        home: &mut Home,
+        intake: &Intake,
+        code: u16,
+        id: u32,
+        slot: &mut Slot,
+        attached: Option<Attached>,
+    ) {
         slot.set_low_and_id(u32::from(code), id);
         if home.answers.is_none() {
             home.come_back(self);
         }
-        let Some(answers) = &mut home.answers else { return self.send_locked(slot, block, None) };
+        let Some(answers) = &mut home.answers else { return self.send_locked(slot, attached, None) };
         let fence =
             if self.caller_makes_fences && intake.sees_a_call(&self.port) { Fence::Readers } else { Fence::Ours };
-        let wake = match block {
+        let wake = match attached {
             None => answers.publish(&self.port, slot, fence).1,
-            Some(block) => self.lending_of(slot, block, |slot| answers.publish(&self.port, slot, fence)),
+            Some(attached) => self.send_attached(slot, attached, |slot| answers.publish(&self.port, slot, fence)),
         };
         self.count_answer();
         self.port.wake(wake);
         self.stop.answered();
     }
 
-    fn send_away(&self, code: u16, id: u32, slot: &mut Slot, block: Option<Block>) {
+    fn send_away(&self, code: u16, id: u32, slot: &mut Slot, attached: Option<Attached>) {
         slot.set_low_and_id(u32::from(code), id);
         lock(&self.interests).remove(&id);
-        self.send_locked(slot, block, Some(&self.answered_away));
+        self.send_locked(slot, attached, Some(&self.answered_away));
     }
 
     /// Answers while detached calls are open.
-    fn send_locked(&self, slot: &mut Slot, block: Option<Block>, count: Option<&AtomicU64>) {
+    fn send_locked(&self, slot: &mut Slot, attached: Option<Attached>, count: Option<&AtomicU64>) {
         let publish = |slot: &mut Slot| {
             let mut guard = lock(&self.answers);
             let answers = guard.as_mut().expect("the ring is not at home");
@@ -212,9 +220,9 @@ impl Shared {
             }
             published
         };
-        let wake = match block {
+        let wake = match attached {
             None => publish(slot).1,
-            Some(block) => self.lending_of(slot, block, publish),
+            Some(attached) => self.send_attached(slot, attached, publish),
         };
         self.port.wake(wake);
         self.stop.answered();
@@ -226,28 +234,47 @@ impl Shared {
         self.answered.store(self.answered.load(Relaxed) + 1, Release);
     }
 
-    /// Sends an answer with a block, which is remembered until the caller no longer reads it.
+    /// Sends an answer with what is attached: a block is remembered until the caller no longer reads it, a blob goes ahead of it.
+    /// One lock for all such answers: the blobs go in the order of their messages.
     #[cold]
-    fn lending_of(&self, slot: &mut Slot, block: Block, publish: impl FnOnce(&mut Slot) -> (u32, Wake)) -> Wake {
+    fn send_attached(
+        &self,
+        slot: &mut Slot,
+        attached: Attached,
+        publish: impl FnOnce(&mut Slot) -> (u32, Wake),
+    ) -> Wake {
         let mut lending = lock(&self.lending);
-        let Some(place) = lending.places.pop() else {
-            drop(lending);
-            self.port.outbox.give(block);
-            let reason = "the answer cannot be sent: the caller holds too many payloads";
-            let mut short = Slot::EMPTY;
-            short.set_low_and_id(u32::from(wire_error::INTERNAL), slot.id());
-            let mut writer = Writer::new(&self.port.outbox, &mut short, BODY);
-            let written = writer.put(&reason.as_bytes()[..BODY]);
-            debug_assert!(written.is_ok(), "it fits into the slot");
-            let none = writer.finish(Kind::Error, 0);
-            debug_assert_eq!(none, None, "it fits into the slot");
-            return publish(&mut short).1;
-        };
-        slot.set_release_place(place);
-        let (position, wake) = publish(slot);
-        lending.lent.push(Lent { place, position, block });
-        self.lent.store(lending.lent.len(), Relaxed);
-        wake
+        match attached {
+            Attached::Block(block) => {
+                let Some(place) = lending.places.pop() else {
+                    self.port.outbox.give(block);
+                    return self.refuse(slot, "the caller holds too many payloads", publish);
+                };
+                slot.set_release_place(place);
+                let (position, wake) = publish(slot);
+                lending.lent.push(Lent { place, position, block });
+                self.lent.store(lending.lent.len(), Relaxed);
+                wake
+            }
+            Attached::Blob(blob) => match self.port.carriage.send(&self.port.bell, &blob) {
+                Ok(()) => publish(slot).1,
+                Err(_) => self.refuse(slot, "no descriptor or buffer for it is left", publish),
+            },
+        }
+    }
+
+    /// Sends the reason instead of an answer, in the slot alone.
+    #[cold]
+    fn refuse(&self, slot: &Slot, reason: &str, publish: impl FnOnce(&mut Slot) -> (u32, Wake)) -> Wake {
+        let mut short = Slot::EMPTY;
+        short.set_low_and_id(u32::from(wire_error::INTERNAL), slot.id());
+        let reason = format!("the answer: {reason}");
+        let mut writer = Writer::new(&self.port.outbox, &mut short, BODY);
+        let written = writer.put(&reason.as_bytes()[..reason.len().min(BODY)]);
+        debug_assert!(written.is_ok(), "it fits into the slot");
+        let none = writer.finish(Kind::Error, 0);
+        debug_assert!(none.is_none(), "it fits into the slot");
+        publish(&mut short).1
     }
 
     /// Tells the caller where its ring was closed.

@@ -54,7 +54,7 @@ impl Server {
     where
         F: Future<Output = ()>,
     {
-        let bell = Bell::new(&self.shared.port.bell)?;
+        let bell = Bell::new(&self.shared.port)?;
         let mut running = FuturesUnordered::new();
         poll_fn(|cx| self.poll_serve(cx, &bell, &mut running, &mut handler)).await
     }

@@ -1,10 +1,11 @@
 //! What comes in: everything that the callee has published.
 
-use super::entry::{Answer, Progress, Ticket};
+use super::entry::{Answer, Progress, Ticket, Waiter};
 use super::{Calls, Shut, is_before};
 use crate::CallError;
 use crate::Violation;
-use crate::control;
+use crate::blob::Rings;
+use crate::control::{self, SOCKET};
 use crate::message::{Kind, Place};
 use crate::port::Port;
 use crate::ring::Peek;
@@ -54,6 +55,9 @@ impl Calls {
         }
         control::store_taken_through(&port.outbox.memory, self.receiver.position());
         let kind = answer.slot.check_response(port.peer.geometry.arena())?;
+        if answer.slot.is_blob() {
+            self.take_blob(port, answer)?;
+        }
         if let Some(mine) = mine
             && answer.slot.id() == mine.0
             && kind != Kind::Closed
@@ -66,6 +70,32 @@ impl Calls {
             _ => self.answered(port, answer)?,
         }
         Ok(Took::Another)
+    }
+
+    /// Takes the blob that an answer names, so that the next answer's lies in front.
+    #[cold]
+    fn take_blob(&mut self, port: &Port, answer: &Answer) -> Result<(), Violation> {
+        let Place::Blob { len } = answer.slot.place() else { return Ok(()) };
+        let (come, rings) = port.carriage.take(&port.bell, len);
+        if rings == Rings::Taken {
+            self.ring_again(port);
+        }
+        port.carriage.keep(answer.position, come?);
+        Ok(())
+    }
+
+    /// Rings were taken off the bell that the task which listens to it may have slept for: whoever waits looks himself.
+    fn ring_again(&mut self, port: &Port) {
+        self.parked.clear(&port.outbox.memory, SOCKET);
+        let tasks = self.entries.iter_mut().filter_map(|it| it.waiter.take_if(|it| it.is_task()));
+        let before = self.due.len();
+        self.due.extend(tasks);
+        self.tasks -= self.due.len() - before;
+        let (tasks, threads) = std::mem::take(&mut self.idle).into_iter().partition(Waiter::is_task);
+        self.idle = threads;
+        let tasks: Vec<Waiter> = tasks;
+        self.tasks -= tasks.len();
+        self.due.extend(tasks);
     }
 
     #[inline(always)]
@@ -151,10 +181,14 @@ impl Calls {
     }
 }
 
-/// Tells the callee that an answer's payload is not read any more.
+/// An answer's payload is not read any more: tells the callee, or lets go of the blob.
 #[inline(always)]
 pub(crate) fn release(port: &Port, answer: &Answer) {
-    if let Place::Arena { .. } = answer.slot.place() {
-        control::store_released(&port.outbox.memory, answer.slot.release_place(), answer.position);
+    match answer.slot.place() {
+        Place::Inline { .. } => {}
+        Place::Arena { .. } => {
+            control::store_released(&port.outbox.memory, answer.slot.release_place(), answer.position);
+        }
+        Place::Blob { .. } => drop(port.carriage.collect(answer.position)),
     }
 }

@@ -3,9 +3,9 @@
 use super::answers::release;
 use super::entry::{Progress, Ticket};
 use super::{Calls, Shut, is_before};
-use crate::arena::Block;
 use crate::control::{self, Wake};
 use crate::message::{Kind, Slot};
+use crate::payload::Attached;
 use crate::port::Port;
 use crate::ring::fence_before_looks;
 use crate::{CallError, CallOptions, RETRY_AFTER};
@@ -19,7 +19,7 @@ impl Calls {
         method: u32,
         options: &CallOptions,
         slot: &mut Slot,
-        block: &mut Option<Block>,
+        attached: &mut Option<Attached>,
     ) -> Result<Ticket, CallError> {
         if self.shut.is_some() {
             return Err(self.refusal());
@@ -29,6 +29,9 @@ impl Calls {
             self.make_room(port, needed)?;
         }
         let Some(index) = self.free.pop() else { return Err(overloaded()) };
+        if attached.is_some() {
+            self.attach(port, index, attached)?;
+        }
         let entry = &mut self.entries[usize::from(index)];
         let ticket = Ticket::new(index, entry.generation);
         let memory = &port.outbox.memory;
@@ -38,12 +41,22 @@ impl Calls {
         slot.set_low_and_id(method, ticket.0);
         entry.position = self.sender.publish(memory, slot);
         entry.progress = Progress::Waiting;
-        if block.is_some() {
-            entry.block = block.take();
-        }
         self.outstanding += 1;
         self.unlooked = true;
         Ok(ticket)
+    }
+
+    /// Keeps the block of a request that is published next, or sends its blob ahead.
+    #[cold]
+    fn attach(&mut self, port: &Port, index: u16, attached: &mut Option<Attached>) -> Result<(), CallError> {
+        match attached.take() {
+            Some(Attached::Block(block)) => self.entries[usize::from(index)].block = Some(block),
+            Some(Attached::Blob(blob)) => {
+                port.carriage.send(&port.bell, &blob).inspect_err(|_| self.free.push(index))?;
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     /// After publications: is the callee asleep, has it closed?

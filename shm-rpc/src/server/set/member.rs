@@ -73,7 +73,7 @@ impl<H: Serve> Member<H> {
     /// Its bell has rung. Takes what is queued, in bounds; what is left makes the bell ring again.
     pub(super) fn hear(&mut self) {
         let shared = &self.server.shared;
-        if hear(&shared.port.bell) == Heard::PeerGone {
+        if hear(&shared.port.bell, &shared.port.carriage) == Heard::PeerGone {
             shared.stop.note_gone();
         }
     }
