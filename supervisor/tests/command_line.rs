@@ -98,6 +98,10 @@ fn an_operation_is_waited_for_and_its_failure_is_1() {
     assert_eq!(say(&fake, &["publish", "spell", "spell"]).out, "published the service spell of spell\n");
     let done = say(&fake, &["--json", "swap", "spell@1.1.0"]).json();
     assert_eq!((&done["state"], &done["request"]["kind"]), (&json!("done"), &json!("swap")));
+    assert_eq!(say(&fake, &["rollback", "spell"]).out, "rolled spell back\n");
+    assert_eq!(say(&fake, &["discard", "spell"]).out, "ended what was kept of spell\n");
+    let kept = say(&fake, &["--json", "swap", "spell@1.1.0", "--keep", "90s"]).json();
+    assert_eq!(kept["request"]["keep_ms"], 90_000);
     let failed = say(&fake, &["start", "broken"]);
     assert_eq!((failed.status, failed.out.as_str()), (1, ""), "{}", failed.err);
     assert!(

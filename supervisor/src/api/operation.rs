@@ -84,6 +84,31 @@ pub enum Request {
         /// To which version.
         #[schema(value_type = String)]
         version: Version,
+        /// For how many milliseconds the workers that are replaced are kept frozen for a rollback; 0: they end. None: as the
+        /// module.toml of their version says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keep_ms: Option<u64>,
+    },
+    /// Put the version that is kept frozen in charge again; the one that was in charge is kept in its place.
+    Rollback {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// As in `Swap`, for the version that goes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keep_ms: Option<u64>,
+    },
+    /// End the version that is kept frozen. The supervisor asks for this by itself when its time is over.
+    Discard {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
     },
     /// Let the module's services be called.
     Publish {
@@ -122,6 +147,8 @@ impl Request {
             | Self::Stop { tenant, .. }
             | Self::Restart { tenant, .. }
             | Self::Swap { tenant, .. }
+            | Self::Rollback { tenant, .. }
+            | Self::Discard { tenant, .. }
             | Self::Publish { tenant, .. }
             | Self::Unpublish { tenant, .. } => tenant,
         }
@@ -137,6 +164,8 @@ impl Request {
             | Self::Stop { module, .. }
             | Self::Restart { module, .. }
             | Self::Swap { module, .. }
+            | Self::Rollback { module, .. }
+            | Self::Discard { module, .. }
             | Self::Publish { module, .. }
             | Self::Unpublish { module, .. } => Some(module),
         }
@@ -157,7 +186,7 @@ pub struct Operation {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
-    /// What was given back (stop, swap, uninstall).
+    /// What was given back (stop, restart, swap, rollback, discard, uninstall).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
     /// When it was accepted.
@@ -210,4 +239,14 @@ pub struct Receipt {
     pub disk_bytes: u64,
     /// What a peer still holds, in words; empty when nothing is.
     pub still_held: Vec<String>,
+    /// Workers that were frozen and are kept for a rollback.
+    #[serde(default)]
+    pub frozen: u32,
+    /// Bytes charged to their cgroups when they were frozen.
+    #[serde(default)]
+    pub frozen_bytes: u64,
+    /// Until when they are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub frozen_until: Option<Timestamp>,
 }

@@ -155,6 +155,20 @@ pub struct WorkerStatus {
     pub limits: LimitsStatus,
     /// Its own figures per service it provides, as it alleges them.
     pub figures: Vec<ServiceFigures>,
+    /// It is kept frozen for a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptStatus>,
+}
+
+/// What a frozen worker is kept for, and what it holds beside the memory and the processes of its cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptStatus {
+    /// When it ends.
+    #[schema(value_type = String)]
+    pub until: Timestamp,
+    /// Resources that it maps.
+    #[schema(value_type = Vec<String>)]
+    pub maps: Vec<ResourceName>,
 }
 
 /// Limits in force.

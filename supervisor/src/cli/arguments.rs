@@ -137,6 +137,23 @@ pub enum Command {
         /// MODULE@VERSION.
         #[arg(value_name = "MODULE@VERSION")]
         module: VersionTarget,
+        /// Keep the replaced workers frozen for this long, like 10m, for `mortise rollback`; 0s ends them. Default: what `swap.keep`
+        /// of their module.toml says.
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+        keep: Option<Duration>,
+    },
+    /// Put the version that is kept frozen in charge again, in milliseconds; the one that was in charge is kept in its place.
+    Rollback {
+        /// Which module.
+        module: ModuleName,
+        /// Keep the version that goes for this long; 0s ends it. Default: what `swap.keep` of its module.toml says.
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+        keep: Option<Duration>,
+    },
+    /// End the version that is kept frozen and print what was given back.
+    Discard {
+        /// Which module.
+        module: ModuleName,
     },
     /// Let a module's services be called.
     Publish(Services),

@@ -107,10 +107,16 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
         }
         Command::Stop { module } => operations::change(session, Request::Stop { tenant, module }).await,
         Command::Restart { module } => operations::change(session, Request::Restart { tenant, module }).await,
-        Command::Swap { module } => {
-            let request = Request::Swap { tenant, module: module.module, version: module.version };
+        Command::Swap { module, keep } => {
+            let keep_ms = keep.map(milliseconds);
+            let request = Request::Swap { tenant, module: module.module, version: module.version, keep_ms };
             operations::change(session, request).await
         }
+        Command::Rollback { module, keep } => {
+            let request = Request::Rollback { tenant, module, keep_ms: keep.map(milliseconds) };
+            operations::change(session, request).await
+        }
+        Command::Discard { module } => operations::change(session, Request::Discard { tenant, module }).await,
         Command::Publish(it) => {
             let request = Request::Publish { tenant, module: it.module, service: it.service };
             operations::change(session, request).await
@@ -138,6 +144,10 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
     }
 }
 
+fn milliseconds(it: std::time::Duration) -> u64 {
+    u64::try_from(it.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A name on the command line that may be a typo.
 enum Name {
     Module(String),
@@ -148,10 +158,12 @@ fn names(command: &Command) -> Vec<Name> {
     let module = |it: &mortise_control::ModuleName| Name::Module(it.to_string());
     match command {
         Command::Uninstall { module: it } | Command::Start { module: it } => vec![module(&it.module)],
-        Command::Swap { module: it } => vec![module(&it.module)],
-        Command::Stop { module: it } | Command::Restart { module: it } | Command::Logs { module: it, .. } => {
-            vec![module(it)]
-        }
+        Command::Swap { module: it, .. } => vec![module(&it.module)],
+        Command::Stop { module: it }
+        | Command::Restart { module: it }
+        | Command::Rollback { module: it, .. }
+        | Command::Discard { module: it }
+        | Command::Logs { module: it, .. } => vec![module(it)],
         Command::Status { module: it } => it.iter().map(module).collect(),
         Command::Publish(it) | Command::Unpublish(it) => {
             let service = it.service.iter().map(|it| Name::Service(it.to_string()));

@@ -102,6 +102,8 @@ fn doing(request: &Request) -> String {
         Request::Stop { module, .. } => format!("stopping {module}"),
         Request::Restart { module, .. } => format!("restarting {module}"),
         Request::Swap { module, version, .. } => format!("swapping {module} to {version}"),
+        Request::Rollback { module, .. } => format!("rolling {module} back"),
+        Request::Discard { module, .. } => format!("ending what is kept of {module}"),
         Request::Publish { module, .. } => format!("publishing {module}"),
         Request::Unpublish { module, .. } => format!("withdrawing {module}"),
     }
@@ -119,6 +121,8 @@ fn done(request: &Request) -> String {
         Request::Stop { module, .. } => format!("stopped {module}"),
         Request::Restart { module, .. } => format!("restarted {module}"),
         Request::Swap { module, version, .. } => format!("swapped {module} to {version}"),
+        Request::Rollback { module, .. } => format!("rolled {module} back"),
+        Request::Discard { module, .. } => format!("ended what was kept of {module}"),
         Request::Publish { module, service, .. } => format!("published {} of {module}", of(service)),
         Request::Unpublish { module, service, .. } => format!("withdrew {} of {module}", of(service)),
     }
@@ -162,6 +166,9 @@ fn given_back(receipt: &Receipt) -> String {
         memory_bytes,
         disk_bytes,
         still_held,
+        frozen,
+        frozen_bytes,
+        frozen_until,
     } = receipt;
     let mut text = format!(
         "  workers ended        {workers}\n  processes left       {processes_left}\n  cgroups removed      {cgroups_removed}\n  \
@@ -170,6 +177,10 @@ fn given_back(receipt: &Receipt) -> String {
     );
     if *disk_bytes > 0 {
         text += &format!("  disk given back      {}\n", units::bytes(*disk_bytes));
+    }
+    if *frozen > 0 {
+        let left = frozen_until.map_or_else(|| "-".to_owned(), |it| units::since(jiff::Timestamp::now(), it));
+        text += &format!("  workers frozen       {frozen}, holding {}, for {left}\n", units::bytes(*frozen_bytes));
     }
     for held in still_held {
         text += &format!("  still held           {}\n", super::screen::visible(held));

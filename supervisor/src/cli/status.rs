@@ -74,6 +74,12 @@ fn worker(screen: Screen, it: &WorkerStatus, now: Timestamp) -> String {
         units::of(it.pids.to_string(), it.limits.pids.map(|it| it.to_string())),
         it.restarts,
     );
+    if let Some(kept) = &it.kept {
+        let left = units::since(now, kept.until);
+        let maps: Vec<&str> = kept.maps.iter().map(|it| it.as_str()).collect();
+        let maps = if maps.is_empty() { String::new() } else { format!(", maps {}", maps.join(", ")) };
+        let _ = write!(text, "  kept for a rollback for {left} more{maps}");
+    }
     if let Some(pid) = it.pid {
         let _ = write!(text, "  pid {pid}");
     }

@@ -284,6 +284,7 @@ mod tests {
             pids: 3,
             limits: LimitsStatus { memory_bytes: Some(2 << 20), cpu: None, pids: None },
             figures: vec![figures],
+            kept: None,
         };
         let module = ModuleStatus {
             tenant: TenantName::new("default").unwrap(),

@@ -138,6 +138,7 @@ mod tests {
             pids: 0,
             limits: crate::api::LimitsStatus::default(),
             figures: Vec::new(),
+            kept: None,
         };
         let ModuleKey { tenant, module } = key(name);
         Arc::new(ModuleStatus {

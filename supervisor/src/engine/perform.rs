@@ -45,6 +45,8 @@ impl Engine {
                 self.workers.adopt(*order);
             }
             Action::Terminate { worker } => self.workers.terminate(worker),
+            Action::Freeze { worker } => self.workers.freeze(worker),
+            Action::Thaw { worker } => self.workers.thaw(worker),
             Action::Kill { worker } => self.workers.kill(worker),
             Action::RemoveGroup { worker } => self.workers.remove(worker),
 

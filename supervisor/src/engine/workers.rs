@@ -225,6 +225,30 @@ impl Workers {
         }
     }
 
+    /// Stops all processes in the worker's group.
+    pub fn freeze(&self, worker: WorkerId) {
+        let (spawner, reports) = (self.spawner.clone(), self.reports.clone());
+        tokio::spawn(async move {
+            let event = match spawner.freeze(worker).await {
+                Ok(memory_bytes) => Event::Frozen { worker, memory_bytes },
+                Err(error) => Event::FrostFailed { worker, reason: error.to_string() },
+            };
+            let _ = reports.send(Report::Event(event)).await;
+        });
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self, worker: WorkerId) {
+        let (spawner, reports) = (self.spawner.clone(), self.reports.clone());
+        tokio::spawn(async move {
+            let event = match spawner.thaw(worker).await {
+                Ok(()) => Event::Thawed { worker },
+                Err(error) => Event::FrostFailed { worker, reason: error.to_string() },
+            };
+            let _ = reports.send(Report::Event(event)).await;
+        });
+    }
+
     /// Kills everything in the worker's group.
     pub fn kill(&mut self, worker: WorkerId) {
         let process = self.table.get_mut(&worker).and_then(|entry| {

@@ -119,6 +119,16 @@ pub enum Action {
         /// Which worker.
         worker: WorkerId,
     },
+    /// Stop all processes in the worker's group. Answered by `Frozen` or `FrostFailed`.
+    Freeze {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Let them go on. Never before the answer to `Freeze`. Answered by `Thawed` or `FrostFailed`.
+    Thaw {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// Kill everything in the worker's group at once. Answered by `Exited` like every end.
     Kill {
         /// Which worker.

@@ -105,6 +105,7 @@ impl State {
             });
             let version = match op.request() {
                 Request::Swap { version, .. } => Some(version),
+                Request::Rollback { .. } => module.record.kept.as_ref().map(|it| &it.version),
                 _ => coming,
             };
             Some((key, &*module.versions.get(version?)?.spec))

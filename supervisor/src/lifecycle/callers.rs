@@ -11,14 +11,14 @@ use super::channel::{Channel, Edge, EdgeState, End, Stage};
 use super::module::Module;
 use super::state::State;
 use super::turn::Turn;
-use super::worker::{Life, Why, Worker};
+use super::worker::{Frost, Life, Worker};
 use super::{Action, Timer};
 
 impl State {
     /// The rule for a caller.
     pub(super) fn attend_caller(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let Some(worker) = self.slots.get(id) else { return };
-        if !worker.connected() || !worker.calls() {
+        if !worker.connected() || !worker.calls() || worker.frost != Frost::None {
             return;
         }
         let services: Vec<ServiceName> = worker.called_services().cloned().collect();
@@ -44,6 +44,7 @@ impl State {
         asked
             && caller.alive()
             && caller.condemned.is_none()
+            && !caller.is_kept()
             && callee.serves()
             && caller.key != callee.key
             && callee.spec.provided(&edge.service).is_some_and(|it| it.http.is_none())
@@ -149,7 +150,7 @@ impl State {
                     fresh.extend(open);
                 }
                 (None, open) => old.extend(open),
-                (Some(it), open) if it.why == Why::Superseded && !it.flip_over => old.extend(open),
+                (Some(it), open) if it.why.makes_way() && !it.flip_over => old.extend(open),
                 (Some(_), _) => {}
             }
         }

@@ -69,6 +69,25 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
+    /// The answer to [`super::Action::Freeze`].
+    Frozen {
+        /// Which worker.
+        worker: WorkerId,
+        /// Bytes charged to its group.
+        memory_bytes: u64,
+    },
+    /// The answer to [`super::Action::Thaw`].
+    Thawed {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The answer to either, when the host did not do it.
+    FrostFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// For people.
+        reason: String,
+    },
     /// The answer to [`super::Action::RemoveGroup`]: nothing of the worker is left on the host.
     GroupGone {
         /// Which worker.

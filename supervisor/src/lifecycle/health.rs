@@ -46,6 +46,7 @@ impl State {
         if healthy {
             worker.ping = None;
             worker.bad_pings = 0;
+            self.well_again(id, turn);
         } else {
             self.bad_ping(id, "said that it is not well", turn);
         }

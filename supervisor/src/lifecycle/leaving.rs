@@ -5,7 +5,7 @@ use mortise_control::{ChannelRole, WorkerId};
 use super::channel::End;
 use super::state::State;
 use super::turn::Turn;
-use super::worker::LeaveStage;
+use super::worker::{LeaveStage, Why};
 use super::{Action, Timer};
 
 impl State {
@@ -20,6 +20,14 @@ impl State {
         if !worker.ready {
             self.terminate(id, turn);
         } else if !self.is_called(id) && self.http_idle(id) {
+            if leaving.why == Why::Kept {
+                let channels = worker.channels.clone();
+                self.enter(id, LeaveStage::Kept, turn);
+                self.touched.workers.insert(id);
+                self.touched.channels.extend(channels);
+                self.touch_routing_operations();
+                return;
+            }
             let drain = worker.spec.timeouts.drain;
             self.enter(id, LeaveStage::Draining, turn);
             turn.timer(Timer::Drain(id), drain);

@@ -81,7 +81,7 @@ impl State {
             return self.condemn(id, "it said that it is starting after it had been ready", turn);
         }
         // A worker that this supervisor started has said `Ready` before it can be ready in a hello.
-        if ready && !worker.ready && worker.link == Link::Unheard && !self.recovering.contains(&id) {
+        if ready && !worker.ready && worker.link == Link::Unheard && !worker.adopted {
             return self.condemn(id, "its first hello says that it is ready", turn);
         }
         if ready && let Err(reason) = check_services(worker, &hello.services) {
@@ -177,7 +177,7 @@ impl State {
         self.become_ready(id, turn);
     }
 
-    fn become_ready(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
+    pub(super) fn become_ready(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let Some(worker) = self.slots.get_mut(id) else { return };
         worker.ready = true;
         worker.reason = None;

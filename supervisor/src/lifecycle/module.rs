@@ -22,6 +22,8 @@ pub(super) struct Module {
     pub(super) versions: BTreeMap<Version, Installed>,
     pub(super) workers: BTreeSet<WorkerId>,
     pub(super) ended: VecDeque<WorkerStatus>,
+    /// The time of the version that is kept is over, and its end has not been asked for yet.
+    pub(super) keep_over: bool,
 }
 
 /// An installed version.
@@ -55,9 +57,16 @@ pub(super) struct Index {
 
 impl Module {
     pub(super) fn new(key: ModuleKey) -> Self {
-        let record =
-            ModuleRecord { key, desired: Desired::Installed, version: None, published: BTreeSet::new(), cohort: 0 };
-        Self { record, versions: BTreeMap::new(), workers: BTreeSet::new(), ended: VecDeque::new() }
+        let record = ModuleRecord {
+            key,
+            desired: Desired::Installed,
+            version: None,
+            published: BTreeSet::new(),
+            cohort: 0,
+            kept: None,
+        };
+        let (versions, workers, ended) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
+        Self { record, versions, workers, ended, keep_over: false }
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -87,6 +96,7 @@ impl State {
                 self.unindex(&key);
                 let module = self.modules.get_or_insert_with(&key, || Module::new(key.clone()));
                 let before = std::mem::replace(&mut module.record, record);
+                module.keep_over &= before.kept == module.record.kept;
                 self.index(&key);
                 self.touched.http = true;
                 self.touch_services(&key, before.published.iter());

@@ -124,7 +124,7 @@ impl Op {
 
     /// Whether it makes a new cohort beside the one in charge.
     pub(super) fn replaces(&self) -> bool {
-        matches!(self.request(), Request::Swap { .. } | Request::Restart { .. })
+        matches!(self.request(), Request::Swap { .. } | Request::Restart { .. } | Request::Rollback { .. })
     }
 
     pub(super) fn has_taken(&self, step: &str) -> bool {
@@ -286,9 +286,12 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
     operation.error = result.err();
     operation.ended = Some(at);
     operation.receipt = match op.request() {
-        Request::Stop { .. } | Request::Swap { .. } | Request::Restart { .. } | Request::Uninstall { .. } => {
-            Some(op.receipt.clone())
-        }
+        Request::Stop { .. }
+        | Request::Swap { .. }
+        | Request::Rollback { .. }
+        | Request::Discard { .. }
+        | Request::Restart { .. }
+        | Request::Uninstall { .. } => Some(op.receipt.clone()),
         Request::Install { .. } | Request::Start { .. } | Request::Publish { .. } | Request::Unpublish { .. } => None,
     };
     operation
@@ -303,6 +306,8 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Stop { .. } => "stop",
         Request::Restart { .. } => "restart",
         Request::Swap { .. } => "swap",
+        Request::Rollback { .. } => "rollback",
+        Request::Discard { .. } => "discard",
         Request::Publish { .. } => "publish",
         Request::Unpublish { .. } => "unpublish",
     }

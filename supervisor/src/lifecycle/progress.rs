@@ -38,12 +38,13 @@ impl State {
         let order = op.order;
         match op.request().clone() {
             Request::Stop { .. } => self.operate_stop(id, &key, turn),
+            Request::Discard { .. } => self.operate_discard(id, &key, turn),
             Request::Uninstall { .. } => self.operate_uninstall(id, turn),
             // What is to run goes on when the supervisor has been started again.
             _ if self.stopping => {}
             Request::Install { .. } => self.end_operation(id, Ok(()), turn),
             Request::Start { .. } => self.operate_start(id, &key, turn),
-            Request::Swap { .. } | Request::Restart { .. } => match self.incoming(&key) {
+            Request::Swap { .. } | Request::Restart { .. } | Request::Rollback { .. } => match self.incoming(&key) {
                 Some((cohort, version)) if !self.has_no_workers(&key) || self.is_other_version(&key, &version) => {
                     self.operate_swap(id, &key, cohort, &version, turn);
                 }
@@ -100,15 +101,18 @@ impl State {
 
     /// Before the commit.
     fn operate_swap(&mut self, id: &OperationId, key: &ModuleKey, cohort: u64, version: &Version, turn: &mut Turn<'_>) {
-        self.take_step(id, "start", turn);
+        let recalls = self.operations.get(id).is_some_and(|it| matches!(it.request(), Request::Rollback { .. }));
+        self.take_step(id, if recalls { "thaw" } else { "start" }, turn);
         let trouble = self.operations.get(id).and_then(|it| it.trouble.clone());
         if let Some(error) = trouble.or_else(|| self.hopeless(key, cohort)).or_else(|| self.starved(key, cohort)) {
             self.roll_back(id, error, turn);
         } else if self.cohort_serves(key, cohort, version) {
             self.take_step(id, "ready", turn);
             self.take_step(id, "commit", turn);
+            let request = self.operations.get(id).map(|it| it.request().clone());
+            let kept = request.and_then(|it| self.keeps_after(key, &it, turn.now.wall));
             let (Some(module), Some(op)) = (self.modules.get(key), self.operations.get_mut(id)) else { return };
-            let record = ModuleRecord { version: Some(version.clone()), cohort, ..module.record.clone() };
+            let record = ModuleRecord { version: Some(version.clone()), cohort, kept, ..module.record.clone() };
             op.stage = Stage::Committing;
             let changes = [Change::PutModule(record.clone()), Change::PutOperation(Box::new(op.record()))];
             self.journal.stage(Purpose::Commit(id.clone(), record), changes);
@@ -121,7 +125,9 @@ impl State {
             op.stage = Stage::Running;
             op.trouble = None;
         }
+        let key = record.key.clone();
         self.apply(Change::PutModule(record));
+        self.time_kept(&key, turn);
         self.take_step(id, "flip", turn);
     }
 
@@ -130,10 +136,15 @@ impl State {
         self.take_step(id, "flip", turn);
         let Some(module) = self.modules.get(key) else { return };
         let cohort = module.record.cohort;
-        let old: Vec<&Worker> =
-            module.workers.iter().filter_map(|it| self.slots.get(*it)).filter(|it| it.cohort < cohort).collect();
+        let kept = module.record.kept.as_ref().map(|it| it.until);
+        let before = module.workers.iter().filter_map(|it| self.slots.get(*it)).filter(|it| it.cohort < cohort);
+        let (rest, old): (Vec<&Worker>, Vec<&Worker>) = before.partition(|it| self.rests(it));
+        let frozen_until = kept.filter(|_| !rest.is_empty());
         if old.is_empty() {
-            self.take_step(id, "clean-up", turn);
+            self.take_step(id, if frozen_until.is_none() { "clean-up" } else { "freeze" }, turn);
+            if let Some(op) = self.operations.get_mut(id) {
+                op.receipt.frozen_until = frozen_until;
+            }
             if self.cohort_settled(key, cohort) && self.peers_let_go(id, turn) {
                 let result = self.hopeless(key, cohort).map_or(Ok(()), Err);
                 self.end_operation(id, result, turn);
@@ -185,6 +196,18 @@ impl State {
         let alive = module.workers.iter().filter_map(|it| self.slots.get(*it)).any(Worker::alive);
         self.take_step(id, if alive { "drain" } else { "clean-up" }, turn);
         let empty = self.modules.get(key).is_some_and(|it| it.workers.is_empty());
+        if empty && self.peers_let_go(id, turn) {
+            self.end_operation(id, Ok(()), turn);
+        }
+    }
+
+    fn operate_discard(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
+        let Some(module) = self.modules.get(key) else { return };
+        let left = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        let left: Vec<&Worker> = left.filter(|it| it.cohort < module.record.cohort).collect();
+        let alive = left.iter().any(|it| it.alive());
+        let empty = left.is_empty();
+        self.take_step(id, if alive { "drain" } else { "clean-up" }, turn);
         if empty && self.peers_let_go(id, turn) {
             self.end_operation(id, Ok(()), turn);
         }
@@ -271,7 +294,9 @@ impl State {
         let Some(op) = self.operations.on_mut(key) else { return };
         let awaited = match op.request() {
             Request::Start { .. } => cohort == current,
-            Request::Swap { .. } | Request::Restart { .. } if op.order > current => cohort == op.order,
+            Request::Swap { .. } | Request::Restart { .. } | Request::Rollback { .. } if op.order > current => {
+                cohort == op.order
+            }
             _ => false,
         };
         if awaited && matches!(op.stage, Stage::Running | Stage::Committing) {
@@ -356,7 +381,7 @@ impl State {
 
     /// Whether a caller can take routes to a service of the module and does not have them.
     fn lacks(&self, caller: WorkerId, key: &ModuleKey, service: &ServiceName) -> bool {
-        let takes = |it: &&Worker| it.ready && it.connected() && it.calls();
+        let takes = |it: &&Worker| it.ready && it.connected() && it.calls() && !it.is_kept();
         self.slots.get(caller).filter(takes).is_some_and(|it| !self.is_routed_to(it, key, service))
     }
 

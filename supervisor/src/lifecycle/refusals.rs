@@ -1,13 +1,14 @@
 //! How a request is refused: what was found, and what to do next.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use mortise_control::{ResourceName, ServiceName};
 use semver::Version;
 
-use super::ModuleKey;
 use super::module::Module;
 use super::operation::{Op, verb};
+use super::{ModuleKey, Runtime};
 use crate::api::{ApiError, Blame, ErrorCode, OperationId};
 
 pub(super) fn conflict(message: impl Into<String>) -> ApiError {
@@ -108,4 +109,34 @@ pub(super) fn resource_provided_elsewhere(resource: &ResourceName, owner: &Modul
 
 pub(super) fn resource_in_use(resource: &ResourceName, users: &str) -> ApiError {
     conflict(format!("resource {resource} is mapped by {users}")).remedy("Stop (or restart) these modules first.")
+}
+
+pub(super) fn still_kept(key: &ModuleKey, version: &Version) -> ApiError {
+    conflict(format!("{key} {version} is kept frozen for a rollback"))
+        .remedy(format!("`mortise discard {}` ends it.", key.module))
+}
+
+pub(super) fn nothing_kept(module: &Module) -> ApiError {
+    let key = &module.record.key;
+    let others = module.versions.keys().rev().filter(|it| Some(*it) != module.record.version.as_ref());
+    conflict(format!("nothing of {key} is kept frozen; other versions installed: {}", list(others))).remedy(format!(
+        "`mortise swap {}@VERSION` starts another version anew; `mortise swap --keep 10m`, or `swap.keep` in module.toml, keeps the \
+         one that it replaces.",
+        key.module
+    ))
+}
+
+pub(super) fn kept_too_long(keep: Duration, most: Duration) -> ApiError {
+    let message = format!("keep_ms = {} is longer than a version can be kept", keep.as_millis());
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, message)
+        .remedy(format!("At most {} milliseconds (24 hours).", most.as_millis()))
+}
+
+pub(super) fn cannot_be_kept(key: &ModuleKey, runtime: &Runtime) -> ApiError {
+    let why = match runtime {
+        Runtime::Base => "is a base, which holds the connections of clients",
+        Runtime::Sdk | Runtime::Http | Runtime::Resource { .. } => "has no workers",
+    };
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, format!("{key} {why}: nothing of it can be kept frozen"))
+        .remedy("Ask without `keep`.")
 }

@@ -1,6 +1,7 @@
 //! Requests: refused with a reason, or made an operation that is on disk before anything is done for it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use mortise_control::{ModuleName, ServiceName, TenantName};
 use semver::Version;
@@ -12,12 +13,12 @@ use super::refusals as refuse;
 use super::state::State;
 use super::turn::{About, Turn};
 use super::worker::Life;
-use super::{Action, ModuleKey, ModuleSpec, Package, ResourceId, Runtime, Submitted};
+use super::{Action, ModuleKey, ModuleSpec, Package, ResourceId, Runtime, Submitted, Timer};
 use crate::api::{ApiError, Desired, EventKind, Operation, OperationId, OperationState, Request, StepRecord};
 use crate::store::{Change, ModuleRecord, VersionRecord};
 
 /// What accepting a request changes.
-struct Plan {
+pub(super) struct Plan {
     key: ModuleKey,
     changes: Vec<Change>,
     removes: Vec<String>,
@@ -26,7 +27,7 @@ struct Plan {
 
 /// What is left to do once the changes are on disk.
 #[derive(PartialEq)]
-enum Then {
+pub(super) enum Then {
     Nothing,
     Work,
 }
@@ -66,14 +67,18 @@ impl State {
                     started: turn.now.wall,
                     ended: None,
                 };
-                let mut op = Op::new(operation, Some(plan.key), order);
-                op.stage = Stage::Accepting;
-                op.removes = plan.removes;
-                op.changes = plan.changes;
+                let mut op = Op::new(operation, Some(plan.key.clone()), order);
                 op.tickets.push(ticket);
-                self.propose(op, &plan.then, turn);
+                self.propose_plan(op, plan, turn);
             }
         }
+    }
+
+    pub(super) fn propose_plan(&mut self, mut op: Op, plan: Plan, turn: &Turn<'_>) {
+        op.stage = Stage::Accepting;
+        op.removes = plan.removes;
+        op.changes = plan.changes;
+        self.propose(op, &plan.then, turn);
     }
 
     fn propose(&mut self, mut op: Op, then: &Then, turn: &Turn<'_>) {
@@ -129,6 +134,12 @@ impl State {
     /// The operation is not on disk: nothing has happened.
     pub(super) fn not_accepted(&mut self, id: &OperationId, error: ApiError, turn: &mut Turn<'_>) {
         let Some(op) = self.operations.remove(id) else { return };
+        if let (Request::Discard { .. }, Some(key)) = (op.request(), &op.key)
+            && let Some(kept) = self.modules.get(key).and_then(|it| it.record.kept.as_ref())
+        {
+            // If nobody had asked for it, nobody will ask again.
+            turn.timer(Timer::Keep { key: key.clone(), cohort: kept.cohort }, self.config.retry_after);
+        }
         for ticket in op.tickets {
             turn.act(Action::Answer { ticket, result: Err(error.clone()) });
         }
@@ -154,7 +165,9 @@ impl State {
             Request::Start { tenant, module, version } => self.plan_start(tenant, module, version.as_ref(), order),
             Request::Stop { tenant, module } => self.plan_stop(tenant, module),
             Request::Restart { tenant, module } => self.plan_restart(tenant, module),
-            Request::Swap { tenant, module, version } => self.plan_swap(tenant, module, version),
+            Request::Swap { tenant, module, version, keep_ms } => self.plan_swap(tenant, module, version, *keep_ms),
+            Request::Rollback { tenant, module, keep_ms } => self.plan_rollback(tenant, module, *keep_ms),
+            Request::Discard { tenant, module } => self.plan_discard(tenant, module),
             Request::Publish { tenant, module, service } => self.plan_publish(tenant, module, service.as_ref()),
             Request::Unpublish { tenant, module, service } => self.plan_unpublish(tenant, module, service.as_ref()),
         }
@@ -219,7 +232,10 @@ impl State {
         if let Some(worker) =
             module.workers.iter().filter_map(|it| self.slots.get(*it)).find(|it| gone.contains(&it.spec.version))
         {
-            return Err(refuse::still_running(&key, &worker.spec.version));
+            return Err(match worker.is_kept() {
+                true => refuse::still_kept(&key, &worker.spec.version),
+                false => refuse::still_running(&key, &worker.spec.version),
+            });
         }
         for version in &gone {
             for name in module.versions[version].spec.resources() {
@@ -289,7 +305,7 @@ impl State {
         for resource in self.resources_of(&key) {
             self.unused(resource)?;
         }
-        let record = ModuleRecord { desired: Desired::Installed, version: None, ..module.record.clone() };
+        let record = ModuleRecord { desired: Desired::Installed, version: None, kept: None, ..module.record.clone() };
         Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
     }
 
@@ -297,10 +313,16 @@ impl State {
         let (key, module) = self.idle_module(tenant, module)?;
         let installed = module.current().ok_or_else(|| refuse::not_running(&key, "restart"))?;
         self.check_version(&key, module, &installed.spec)?;
-        Ok(Plan::new(key, Vec::new(), Then::Work))
+        Ok(Plan::new(key, without_kept(module), Then::Work))
     }
 
-    fn plan_swap(&self, tenant: &TenantName, module: &ModuleName, version: &Version) -> Result<Plan, ApiError> {
+    fn plan_swap(
+        &self,
+        tenant: &TenantName,
+        module: &ModuleName,
+        version: &Version,
+        keep_ms: Option<u64>,
+    ) -> Result<Plan, ApiError> {
         let (key, module) = self.idle_module(tenant, module)?;
         let next = module.versions.get(version).ok_or_else(|| refuse::no_version(module, version))?;
         let installed = module.current().ok_or_else(|| refuse::not_running(&key, "swap"))?;
@@ -312,8 +334,27 @@ impl State {
             ))
             .remedy("Stop the module, then start that version."));
         }
+        check_keep(&key, &installed.spec, keep_ms)?;
         self.check_version(&key, module, &next.spec)?;
+        let changes = if installed.spec.version == *version { Vec::new() } else { without_kept(module) };
+        Ok(Plan::new(key, changes, Then::Work))
+    }
+
+    fn plan_rollback(&self, tenant: &TenantName, module: &ModuleName, keep_ms: Option<u64>) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let installed = module.current().ok_or_else(|| refuse::not_running(&key, "rollback"))?;
+        check_keep(&key, &installed.spec, keep_ms)?;
+        let kept = module.record.kept.as_ref().filter(|_| self.kept_workers(&key).next().is_some());
+        let kept = kept.and_then(|it| module.versions.get(&it.version)).ok_or_else(|| refuse::nothing_kept(module))?;
+        self.check_version(&key, module, &kept.spec)?;
         Ok(Plan::new(key, Vec::new(), Then::Work))
+    }
+
+    pub(super) fn plan_discard(&self, tenant: &TenantName, module: &ModuleName) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let changes = without_kept(module);
+        let then = if changes.is_empty() { Then::Nothing } else { Then::Work };
+        Ok(Plan::new(key, changes, then))
     }
 
     fn plan_publish(
@@ -359,4 +400,26 @@ impl State {
         }
         Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
     }
+}
+
+/// The longest time that a replaced version is kept.
+const LONGEST_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn check_keep(key: &ModuleKey, spec: &ModuleSpec, keep_ms: Option<u64>) -> Result<(), ApiError> {
+    let keep = Duration::from_millis(keep_ms.unwrap_or_default());
+    if keep > LONGEST_KEEP {
+        return Err(refuse::kept_too_long(keep, LONGEST_KEEP));
+    }
+    match spec.runtime {
+        Runtime::Base | Runtime::Resource { .. } if !keep.is_zero() => Err(refuse::cannot_be_kept(key, &spec.runtime)),
+        _ => Ok(()),
+    }
+}
+
+/// Whatever is kept ends.
+fn without_kept(module: &Module) -> Vec<Change> {
+    if module.record.kept.is_none() {
+        return Vec::new();
+    }
+    vec![Change::PutModule(ModuleRecord { kept: None, ..module.record.clone() })]
 }

@@ -145,6 +145,8 @@ impl State {
             Request::Install { .. }
             | Request::Uninstall { .. }
             | Request::Stop { .. }
+            | Request::Rollback { .. }
+            | Request::Discard { .. }
             | Request::Publish { .. }
             | Request::Unpublish { .. } => false,
         };

@@ -9,7 +9,7 @@ use super::operation::{Op, Stage};
 use super::slots::Slots;
 use super::state::{EVENT_BLOCK, State};
 use super::turn::{About, Turn};
-use super::worker::{Appointment, Life, Outcome, Worker, role};
+use super::worker::{Appointment, Frost, LeaveStage, Leaving, Life, Outcome, Why, Worker, role};
 use super::{Action, AdoptOrder, Config, ModuleSpec, Now, Runtime, Timeouts};
 use crate::api::{ApiError, Blame, ErrorCode, EventKind, LimitsStatus, OperationState, Request};
 use crate::lifecycle::RestartPolicy;
@@ -40,6 +40,7 @@ impl State {
         let keys: Vec<_> = state.modules.keys().cloned().collect();
         for key in &keys {
             state.index(key);
+            state.time_kept(key, &mut turn);
         }
         state.slots = Slots::restore(&records.workers);
         for record in records.workers {
@@ -67,7 +68,8 @@ impl State {
 
     fn restore_worker(&mut self, record: WorkerRecord, turn: &mut Turn<'_>) {
         let Some(occupant) = record.occupant else { return };
-        let OccupantRecord { key, version, digest, cohort, token, uid, process, restarts, failures, ended } = occupant;
+        let OccupantRecord { key, version, digest, cohort, token, uid, process, restarts, failures, frozen, ended } =
+            occupant;
         self.operations.next_order = self.operations.next_order.max(cohort + 1);
         let installed = self.modules.get(&key).and_then(|it| it.versions.get(&version));
         let spec = installed.map_or_else(|| Arc::new(unknown(&key, version)), |it| Arc::clone(&it.spec));
@@ -88,7 +90,12 @@ impl State {
                 worker.adopted = true;
                 worker.pinned = worker.maps().iter().filter_map(|name| self.provided_resource(&key, name)).collect();
                 turn.act(Action::Adopt(Box::new(AdoptOrder { spawn: worker.order(), pid, start_time })));
-                self.recovering.insert(worker.id);
+                if frozen {
+                    worker.frost = Frost::Frozen;
+                    worker.leaving = Some(Leaving { why: Why::Kept, stage: LeaveStage::Kept, flip_over: true });
+                } else {
+                    self.recovering.insert(worker.id);
+                }
             }
             // It was about to be started, or it was between two tries: whatever there is of it goes.
             (None, None) => {
@@ -105,6 +112,8 @@ impl State {
             .operations
             .unended()
             .filter(|it| it.operation.state == OperationState::Running && it.replaces())
+            // What a rollback needs is there already: it goes on.
+            .filter(|it| !matches!(it.request(), Request::Rollback { .. }))
             .filter(|it| {
                 it.key
                     .as_ref()
@@ -147,6 +156,7 @@ fn unknown(key: &super::ModuleKey, version: semver::Version) -> ModuleSpec {
             drain: std::time::Duration::ZERO,
             stop: std::time::Duration::ZERO,
         },
+        keep: std::time::Duration::ZERO,
         limits: LimitsStatus::default(),
     }
 }

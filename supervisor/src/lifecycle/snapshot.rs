@@ -113,6 +113,7 @@ impl State {
             Life::Settled(EndKind::Exited) => WorkerState::Exited,
             Life::Removing(_) if worker.leaving.is_some() => WorkerState::Stopped,
             Life::Removing(_) => WorkerState::Backoff,
+            _ if self.rests(worker) => WorkerState::Frozen,
             Life::Waiting | Life::Recording | Life::Spawning | Life::Adopting | Life::Running => match worker {
                 it if it.leaving.is_some() => WorkerState::Draining,
                 _ if published => WorkerState::Published,
@@ -121,6 +122,7 @@ impl State {
             },
         };
         let mut status = status(worker, state);
+        status.kept = self.kept_status(worker);
         status.reason = worker.condemned.clone().or(status.reason);
         if worker.life == Life::Waiting
             && let Err(missing) = self.resources_for(&worker.key, worker.maps())
@@ -200,5 +202,6 @@ fn status(worker: &Worker, state: WorkerState) -> WorkerStatus {
         pids: 0,
         limits: worker.spec.limits.clone(),
         figures: Vec::new(),
+        kept: None,
     }
 }

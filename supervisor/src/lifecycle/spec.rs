@@ -35,6 +35,9 @@ pub struct ModuleSpec {
     pub health: Option<Health>,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// How long its workers are kept frozen for a rollback when another version has replaced it; zero: not at all.
+    #[serde(default)]
+    pub keep: Duration,
     /// Limits, for the status.
     pub limits: LimitsStatus,
 }

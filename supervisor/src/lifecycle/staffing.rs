@@ -18,8 +18,10 @@ use crate::api::{EventKind, Request};
 impl State {
     /// The rule for a module: hire who is missing, send away who is not wanted.
     pub(super) fn staff(&mut self, key: &ModuleKey, turn: &mut Turn<'_>) {
+        self.recall(key, turn);
         let Some(module) = self.modules.get(key) else { return };
         let (runs, current) = (module.runs(), module.record.cohort);
+        let kept = module.record.kept.as_ref().map(|it| it.cohort);
         let version = module.record.version.clone();
         let incoming = self.incoming(key);
         let staffed = self.staffed(key);
@@ -37,19 +39,31 @@ impl State {
                 self.leave(id, Why::RolledBack, turn);
             } else if !runs {
                 self.leave(id, Why::Stopped, turn);
-            } else if cohort < current && (staffed || idle) {
+            } else if kept == Some(cohort) && (staffed || idle) {
+                self.leave(id, Why::Kept, turn);
+            } else if cohort < current && kept != Some(cohort) && (staffed || idle || worker.leaving.is_some()) {
                 self.leave(id, Why::Superseded, turn);
             }
         }
         if self.stopping {
             return;
         }
+        self.expire_kept(key, turn);
         if runs && let Some(version) = version {
             self.hire(key, current, &version, turn);
         }
-        if let Some((cohort, version)) = incoming {
+        if let Some((cohort, version)) = incoming
+            && !self.discards(key)
+        {
             self.hire(key, cohort, &version, turn);
         }
+    }
+
+    /// Whether workers of a version that was kept are on their way out: no third generation comes before they are gone.
+    fn discards(&self, key: &ModuleKey) -> bool {
+        let Some(module) = self.modules.get(key) else { return false };
+        let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        workers.into_iter().any(|it| it.cohort < module.record.cohort && it.leaving.is_some())
     }
 
     /// The cohort that a swap is bringing up and has not committed, with its version.
@@ -64,6 +78,7 @@ impl State {
                 Some((op.order, version.clone()))
             }
             Request::Restart { .. } => Some((op.order, module.record.version.clone()?)),
+            Request::Rollback { .. } => Some((op.order, module.record.kept.as_ref()?.version.clone())),
             _ => None,
         }
     }
@@ -160,16 +175,24 @@ impl State {
         let Some(worker) = self.slots.get_mut(id) else { return };
         match &mut worker.leaving {
             // Somebody waits for the module to be gone: nobody is given time to take a successor that will not be.
-            Some(leaving) if leaving.why == Why::Superseded && why != Why::Superseded => leaving.why = why,
+            Some(leaving) if leaving.why == Why::Superseded && !why.makes_way() => leaving.why = why,
+            Some(leaving) if leaving.why == Why::Kept && why != Why::Kept => {
+                leaving.why = why;
+                if leaving.stage == LeaveStage::Kept {
+                    leaving.stage = LeaveStage::Withdrawing;
+                    leaving.flip_over = true;
+                }
+            }
             Some(_) => return,
             None => worker.leaving = Some(Leaving { why, stage: LeaveStage::Withdrawing, flip_over: false }),
         }
         if worker.alive() {
             worker.since = turn.now.wall;
-            if why == Why::Superseded {
+            if why.makes_way() {
                 turn.timer(Timer::Flip(id), flip_within);
             }
             let text = match why {
+                Why::Kept => "leaves, to be kept for a rollback: other workers have taken its place",
                 Why::Superseded => "leaves: other workers have taken its place",
                 Why::Stopped => "leaves: it is not wanted any more",
                 Why::RolledBack => "leaves: it was never put in charge",

@@ -106,6 +106,9 @@ impl State {
             Event::Message { worker, message } => self.message(worker, message, turn),
             Event::Disconnected { worker } => self.disconnected(worker, turn),
             Event::Exited { worker, exit } => self.exited(worker, &exit, turn),
+            Event::Frozen { worker, memory_bytes } => self.frozen(worker, memory_bytes, turn),
+            Event::Thawed { worker } => self.thawed(worker, turn),
+            Event::FrostFailed { worker, reason } => self.frost_failed(worker, &reason, turn),
             Event::GroupGone { worker, remains } => self.group_gone(worker, remains, turn),
             Event::GroupBusy { worker, processes, reason } => self.group_busy(worker, processes, &reason, turn),
             Event::ChannelFailed { channel, reason } => self.channel_failed(channel, &reason, turn),
@@ -139,6 +142,7 @@ impl State {
                 self.connect_again(&Edge { caller: *caller, callee: *callee, service: service.clone() });
             }
             Timer::Routes { worker, epoch } => self.routes_timer(*worker, *epoch, turn),
+            Timer::Keep { key, cohort } => self.keep_over(key, *cohort),
             Timer::Receipt(operation) => self.close_receipt(operation),
             Timer::Persist => self.persist_again(),
         }

@@ -2,7 +2,7 @@
 
 use mortise_control::{ChannelId, ServiceName, WorkerId};
 
-use super::ResourceId;
+use super::{ModuleKey, ResourceId};
 use crate::api::OperationId;
 
 /// What a timer is about.
@@ -58,6 +58,13 @@ pub enum Timer {
         worker: WorkerId,
         /// Which.
         epoch: u64,
+    },
+    /// The version that is kept for a rollback has had its time.
+    Keep {
+        /// Of which module.
+        key: ModuleKey,
+        /// Which of its cohorts.
+        cohort: u64,
     },
     /// The operation's receipt is closed, naming what peers still hold.
     Receipt(OperationId),

@@ -38,6 +38,8 @@ pub(super) struct Worker {
     /// An earlier supervisor had started it.
     pub(super) adopted: bool,
     pub(super) leaving: Option<Leaving>,
+    /// Whether its group is frozen.
+    pub(super) frost: Frost,
     /// Why it is to be killed, once that is decided.
     pub(super) condemned: Option<String>,
     pub(super) killed: bool,
@@ -127,9 +129,26 @@ pub(super) struct Leaving {
     pub(super) flip_over: bool,
 }
 
+/// Whether a worker's group is frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frost {
+    /// It is not.
+    None,
+    /// That it will be is on its way to the disk.
+    Recording,
+    /// It was ordered.
+    Freezing,
+    /// It is.
+    Frozen,
+    /// Its thaw was ordered.
+    Thawing,
+}
+
 /// Why a worker leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
+    /// Another cohort has taken its place, and it is kept for a rollback.
+    Kept,
     /// Another cohort has taken its place.
     Superseded,
     /// It is not wanted any more.
@@ -143,6 +162,8 @@ pub(super) enum Why {
 pub(super) enum LeaveStage {
     /// Callers and bases are made to leave it.
     Withdrawing,
+    /// Nobody calls it; it waits, frozen, to be wanted again or to end.
+    Kept,
     /// It finishes what is in flight.
     Draining,
     /// It was sent SIGTERM.
@@ -160,6 +181,13 @@ pub(super) struct Advice<T> {
 impl<T> Default for Advice<T> {
     fn default() -> Self {
         Self { sent: None, epoch: 0, unacknowledged: BTreeSet::new() }
+    }
+}
+
+impl Why {
+    /// Whether it serves on until callers have taken its successor.
+    pub(super) const fn makes_way(self) -> bool {
+        matches!(self, Self::Kept | Self::Superseded)
     }
 }
 
@@ -215,6 +243,7 @@ impl Worker {
             ready: false,
             adopted: false,
             leaving: None,
+            frost: Frost::None,
             condemned: None,
             killed: false,
             oom_kills: 0,
@@ -265,7 +294,12 @@ impl Worker {
 
     /// Whether its process can answer calls.
     pub(super) fn serves(&self) -> bool {
-        self.ready && self.alive() && self.condemned.is_none()
+        self.ready && self.alive() && self.condemned.is_none() && self.frost == Frost::None
+    }
+
+    /// Whether its group is, or is about to be, frozen.
+    pub(super) fn is_frozen(&self) -> bool {
+        matches!(self.frost, Frost::Recording | Frost::Freezing | Frost::Frozen)
     }
 
     /// Whether it can answer calls and nobody wants to be rid of it.
@@ -323,6 +357,7 @@ impl Worker {
             process: self.process,
             restarts: self.restarts,
             failures: self.failures,
+            frozen: self.is_frozen(),
             ended,
         })
     }

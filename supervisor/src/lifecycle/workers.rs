@@ -7,7 +7,7 @@ use mortise_control::WorkerId;
 
 use super::state::State;
 use super::turn::{About, Turn};
-use super::worker::{LeaveStage, Leaving, Life, Link, Outcome, Why, Worker};
+use super::worker::{Frost, LeaveStage, Leaving, Life, Link, Outcome, Why, Worker};
 use super::{Action, Exit, ExitStatus, Remains, Timer};
 use crate::api::EventKind;
 use crate::store::EndKind;
@@ -54,7 +54,9 @@ impl State {
             return;
         }
         self.welcome(id, turn);
-        self.advance_leaving(id, turn);
+        if self.advance_frost(id, turn) {
+            self.advance_leaving(id, turn);
+        }
     }
 
     pub(super) fn spawn_done(&mut self, id: WorkerId, pid: u32, start_time: u64, turn: &mut Turn<'_>) {
@@ -84,10 +86,16 @@ impl State {
         worker.life = Life::Running;
         // It has not changed its state for us to see; what it does from now on is told as it happens.
         worker.since = started;
-        if !worker.heard() {
+        let frozen = worker.frost != Frost::None;
+        if frozen && worker.is_kept() {
+            // An earlier supervisor may have died before it was.
+            worker.frost = Frost::Freezing;
+            turn.act(Action::Freeze { worker: id });
+        }
+        if !worker.heard() && !frozen {
             turn.timer(Timer::Reconnect(id), within);
         }
-        if !worker.ready {
+        if !worker.ready && !frozen {
             turn.timer(Timer::Ready(id), worker.spec.timeouts.start);
         }
         self.runs_now(id);
@@ -130,6 +138,7 @@ impl State {
         worker.since = turn.now.wall;
         worker.link = Link::Unheard;
         worker.ready = false;
+        worker.frost = Frost::None;
         worker.reported.clear();
         let users = std::mem::take(&mut worker.http_users);
         worker.reason = Some(reason.clone());
@@ -266,6 +275,7 @@ impl State {
             Timer::Ready(_) if worker.alive() && !worker.ready && stage.is_none() => {
                 self.condemn(id, format!("it was not ready within {:?}", timeouts.start), turn);
             }
+            Timer::Reconnect(_) if worker.is_frozen() => {}
             Timer::Reconnect(_) if worker.alive() && !matches!(worker.link, Link::Connected | Link::Greeted { .. }) => {
                 let within = self.config.reconnect_within;
                 self.condemn(id, format!("it did not connect to its control socket within {within:?}"), turn);

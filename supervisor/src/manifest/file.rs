@@ -53,6 +53,8 @@ pub struct ManifestFile {
     pub timeouts: TimeoutsFile,
     /// What happens when a worker ends unasked.
     pub restart: RestartFile,
+    /// What becomes of its workers when another version replaces them.
+    pub swap: SwapFile,
 }
 
 /// What kind of module it is.
@@ -215,6 +217,16 @@ pub struct RestartFile {
     /// A worker that was ready for this long has its earlier failures forgotten. Default: "30s".
     #[schemars(regex(pattern = bounds::DURATION_PATTERN))]
     pub stable: Option<String>,
+}
+
+/// What becomes of workers that another version replaces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SwapFile {
+    /// How long they are kept frozen for `mortise rollback`, like "10m", at most 24h. Their memory stays theirs meanwhile, and so do
+    /// their files and locks. Default: not at all, they end. Not for a base, which holds clients' connections.
+    #[schemars(regex(pattern = bounds::DURATION_PATTERN))]
+    pub keep: Option<String>,
 }
 
 /// When a worker that ended by itself is started again.

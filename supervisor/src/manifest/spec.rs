@@ -20,6 +20,7 @@ impl From<&Manifest> for ModuleSpec {
             backoff: (&manifest.restart).into(),
             health: manifest.health.as_ref().map(Into::into),
             timeouts: (&manifest.timeouts).into(),
+            keep: manifest.keep,
             limits: (&manifest.limits).into(),
         }
     }

@@ -66,6 +66,9 @@ backoff = "50ms"
 backoff_max = "1s"
 crashes = 4
 stable = "20s"
+
+[swap]
+keep = "10m"
 "#;
 
 fn refused(text: &str) -> Report {
@@ -108,6 +111,12 @@ fn every_key_arrives() {
 }
 
 #[test]
+fn a_base_is_not_kept() {
+    let text = "name = \"b\"\nversion = \"1.0.0\"\nruntime = \"base\"\nexec = \"b\"\n[swap]\nkeep = \"1m\"\n";
+    assert!(lines(text)[0].contains("swap.keep"), "{:?}", lines(text));
+}
+
+#[test]
 fn a_resource_module_has_no_program() {
     let head = "name = \"words\"\nversion = \"1.0.0\"\nruntime = \"resource\"\n";
     let manifest =
@@ -137,6 +146,7 @@ fn every_kind_of_runtime_has_its_spec() {
     assert_eq!(http.provides[0].http.as_ref().unwrap().prefix, "/site");
     assert_eq!(http.restart, lifecycle::RestartPolicy::OnFailure);
     assert_eq!(http.backoff.stable_after, Duration::from_secs(20));
+    assert_eq!(http.keep, Duration::from_secs(600));
     assert_eq!(http.health.unwrap().failures, 3);
     assert_eq!(http.limits.memory_bytes, Some(64 << 20));
 
@@ -252,6 +262,7 @@ fn impossible_values_are_refused() {
         ("restart = { backoff = \"5s\", backoff_max = \"1s\" }", "restart.backoff_max"),
         ("restart = { crashes = 0 }", "restart.crashes"),
         ("restart = { stable = \"0s\" }", "restart.stable"),
+        ("swap = { keep = \"25h\" }", "swap.keep"),
         ("requires = { services = [\"Not A Name\"] }", "requires.services[0]"),
         ("provides = [{ service = \"a\", http = { prefix = \"x\" } }]", "provides[0].http.prefix"),
         ("provides = [{ service = \"a\", http = { prefix = \"/x/\" } }]", "provides[0].http.prefix"),

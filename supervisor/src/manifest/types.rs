@@ -41,6 +41,8 @@ pub struct Manifest {
     pub timeouts: Timeouts,
     /// What happens when a worker ends unasked.
     pub restart: Restart,
+    /// How long its workers are kept frozen when another version has replaced them.
+    pub keep: Duration,
 }
 
 /// What runs.

@@ -10,7 +10,7 @@ use super::bounds;
 use super::check::{Check, Problem};
 use super::file::{
     ConfigurationValue, HealthFile, HttpFile, LimitsFile, ListenKind, ManifestFile, ProvidesFile, RequiresFile,
-    ResourceFileEntry, RestartFile, RuntimeKind, TimeoutsFile,
+    ResourceFileEntry, RestartFile, RuntimeKind, SwapFile, TimeoutsFile,
 };
 use super::structure::KeyPath;
 use super::types::{
@@ -53,6 +53,7 @@ impl TryFrom<ManifestFile> for Manifest {
         let health = file.health.as_ref().map(|it| health(&mut check, it, offers_http));
         let timeouts = timeouts(&mut check, &file.timeouts);
         let restart = restart(&mut check, &file.restart);
+        let keep = keep(&mut check, &file.swap, file.runtime);
         match (name, version, runtime) {
             (Some(name), Some(version), Some(runtime)) if check.problems.is_empty() => Ok(Self {
                 name,
@@ -69,6 +70,7 @@ impl TryFrom<ManifestFile> for Manifest {
                 health,
                 timeouts,
                 restart,
+                keep,
             }),
             _ => Err(check.problems),
         }
@@ -156,6 +158,7 @@ fn resource_only(check: &mut Check, file: &ManifestFile) {
         ("health", file.health.is_some()),
         ("timeouts", file.timeouts != TimeoutsFile::default()),
         ("restart", file.restart != RestartFile::default()),
+        ("swap", file.swap != SwapFile::default()),
     ];
     for (key, there) in superfluous {
         if there {
@@ -390,6 +393,15 @@ fn timeouts(check: &mut Check, file: &TimeoutsFile) -> Timeouts {
         drain: check.duration(&root.key("drain"), file.drain.as_deref(), default.drain),
         stop: check.duration(&root.key("stop"), file.stop.as_deref(), default.stop),
     }
+}
+
+fn keep(check: &mut Check, file: &SwapFile, runtime: Option<RuntimeKind>) -> Duration {
+    let key = KeyPath::default().key("swap").key("keep");
+    if file.keep.is_some() && runtime == Some(RuntimeKind::Base) {
+        let message = "`swap.keep` is there, but a base holds clients' connections and is never kept frozen";
+        check.problem(&key, message, "no `swap.keep` here");
+    }
+    check.duration(&key, file.keep.as_deref(), Duration::ZERO)
 }
 
 fn restart(check: &mut Check, file: &RestartFile) -> Restart {

@@ -169,6 +169,27 @@ impl Spawner {
         self.off_loop(move |it| Ok(it.kill(worker)?)).await.unwrap_or(Err(SpawnError::Stopping))
     }
 
+    /// Stops all processes in the worker's group; the bytes that are charged to it.
+    ///
+    /// # Errors
+    /// [`SpawnError::Group`], also when there is no such group.
+    pub async fn freeze(&self, worker: WorkerId) -> Result<u64, SpawnError> {
+        let freezing = move |it: &Inner| {
+            let group = it.group(worker)?;
+            group.freeze()?;
+            Ok(group.figures().memory_bytes.unwrap_or(0))
+        };
+        self.off_loop(freezing).await.unwrap_or(Err(SpawnError::Stopping))
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// [`SpawnError::Group`], also when there is no such group.
+    pub async fn thaw(&self, worker: WorkerId) -> Result<(), SpawnError> {
+        self.off_loop(move |it| Ok(it.group(worker)?.thaw()?)).await.unwrap_or(Err(SpawnError::Stopping))
+    }
+
     /// Kills what is left in the worker's group and removes group, run folder, FIFOs and sockets. That some or all of it is not
     /// there is no error. `descriptors_closed` of the answer is 0: they are the caller's.
     ///
@@ -272,6 +293,12 @@ impl Inner {
         processes.retain(|_, it| it.strong_count() > 0);
         processes.insert(worker, Arc::downgrade(&process));
         process
+    }
+
+    fn group(&self, worker: WorkerId) -> Result<Group, CgroupError> {
+        let name = group_name(worker);
+        let missing = || CgroupError::Odd { path: name.clone().into(), found: "no such group".into() };
+        self.groups.find(&name).ok_or_else(missing)
     }
 
     fn kill(&self, worker: WorkerId) -> Result<(), CgroupError> {

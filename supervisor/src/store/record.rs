@@ -23,6 +23,20 @@ pub struct ModuleRecord {
     pub published: BTreeSet<ServiceName>,
     /// The set of workers in charge. Each start and swap makes a new one of a higher number; writing it here is the swap's commit.
     pub cohort: u64,
+    /// The set of workers that was in charge before and is kept for a rollback.
+    #[serde(default)]
+    pub kept: Option<KeptRecord>,
+}
+
+/// A version that is kept frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRecord {
+    /// Which version.
+    pub version: Version,
+    /// Its set of workers.
+    pub cohort: u64,
+    /// When it ends.
+    pub until: Timestamp,
 }
 
 /// An installed version.
@@ -68,6 +82,9 @@ pub struct OccupantRecord {
     pub restarts: u32,
     /// Consecutive failures of this instance so far.
     pub failures: u32,
+    /// Its group is, or is about to be, frozen: it cannot say hello.
+    #[serde(default)]
+    pub frozen: bool,
     /// Some: nothing of it is left on the host, and it is not started again by itself.
     pub ended: Option<EndRecord>,
 }

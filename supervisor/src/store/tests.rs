@@ -185,6 +185,11 @@ fn module_record(number: u8) -> ModuleRecord {
         version: number.is_multiple_of(3).then(|| version(number)),
         published: Default::default(),
         cohort: number.into(),
+        kept: number.is_multiple_of(4).then(|| KeptRecord {
+            version: version(number / 2),
+            cohort: 0,
+            until: jiff::Timestamp::UNIX_EPOCH,
+        }),
     }
 }
 
@@ -212,6 +217,7 @@ fn change() -> impl Strategy<Value = Change> {
                 process: Some((7, u64::MAX)),
                 restarts: 1,
                 failures: 2,
+                frozen: number.is_multiple_of(4),
                 ended: None,
             }),
         }),

@@ -223,6 +223,7 @@ pub fn world() -> Snapshot {
             latency_log2,
             latency_sum_ns: 5_000_000,
         }],
+        kept: None,
     };
     let mut failed = worker.clone();
     failed.worker = "3.8".into();

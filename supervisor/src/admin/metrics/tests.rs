@@ -20,6 +20,7 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
         pids: 4,
         limits: LimitsStatus { memory_bytes: Some(64 << 20), cpu: Some(0.5), pids: None },
         figures: vec![figures],
+        kept: None,
     };
     let module = ModuleStatus {
         tenant: TenantName::new("default").unwrap(),

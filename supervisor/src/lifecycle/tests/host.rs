@@ -11,7 +11,7 @@ use super::process::{Held, Process, Vice};
 use super::world::tenant;
 use crate::api::{ApiError, Operation, OperationId, OperationState, Request};
 use crate::lifecycle::turn::Turn;
-use crate::lifecycle::worker::Why;
+use crate::lifecycle::worker::LeaveStage;
 use crate::lifecycle::{
     Action, Config, Event, Exit, ExitStatus, ModuleKey, Mono, Now, Package, Remains, ResourceId, State, Submitted,
     Ticket, Timer,
@@ -294,7 +294,7 @@ impl Host {
     /// The control connection of a worker breaks, and it connects again.
     pub(super) fn break_connection(&mut self, worker: WorkerId) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
-        if !process.connected {
+        if !process.connected || process.frozen {
             return;
         }
         process.disconnect();
@@ -323,7 +323,9 @@ impl Host {
     }
 
     fn connected(&mut self, worker: WorkerId) -> Option<&mut Process> {
-        self.processes.get_mut(&worker).filter(|it| it.connected)
+        let process = self.processes.get_mut(&worker).filter(|it| it.connected)?;
+        assert!(!process.frozen, "worker {worker} is frozen and is told something");
+        Some(process)
     }
 
     fn perform(&mut self, action: Action) {
@@ -369,7 +371,8 @@ impl Host {
                             Source::Process(worker),
                             Event::Adopted { worker, started: started(order.start_time) },
                         );
-                        if !self.processes[&worker].has(Vice::Silent) {
+                        let process = &self.processes[&worker];
+                        if !process.has(Vice::Silent) && !process.frozen {
                             self.connect(worker, hello);
                         }
                     }
@@ -380,7 +383,8 @@ impl Host {
                 for (_, resource) in &resources {
                     assert_eq!(self.loaded.get(resource), Some(&true), "{resource:?} is given and not loaded");
                 }
-                let Some(process) = self.connected(worker) else { return };
+                // It may be frozen since it said hello: then it reads this later.
+                let Some(process) = self.processes.get_mut(&worker).filter(|it| it.connected) else { return };
                 process.welcomed = true;
                 if process.has(Vice::Crashes) && process.phase == Phase::Starting {
                     return self.exit(worker, ExitStatus::Code(3));
@@ -493,6 +497,32 @@ impl Host {
                     self.exit(worker, ExitStatus::Code(0));
                 }
             }
+            Action::Freeze { worker } => {
+                let record = self.record(worker).and_then(|it| it.occupant.as_ref());
+                assert!(record.is_some_and(|it| it.frozen), "worker {worker} is frozen before that is on disk");
+                let Some(process) = self.processes.get_mut(&worker) else { return };
+                assert!(process.channels.is_empty(), "worker {worker} is frozen with channels: {:?}", process.channels);
+                let event = if process.has(Vice::NeverFrozen) {
+                    Event::FrostFailed { worker, reason: "no freezer".to_owned() }
+                } else {
+                    process.frozen = true;
+                    Event::Frozen { worker, memory_bytes: 2000 }
+                };
+                self.coming(Source::Process(worker), event);
+            }
+            Action::Thaw { worker } => {
+                let Some(process) = self.processes.get_mut(&worker) else { return };
+                if process.has(Vice::NeverThawed) {
+                    let reason = "device or resource busy".to_owned();
+                    return self.coming(Source::Process(worker), Event::FrostFailed { worker, reason });
+                }
+                assert!(std::mem::take(&mut process.frozen), "worker {worker} is thawed and was not frozen");
+                let waiting = (!process.connected && !process.has(Vice::Silent)).then(|| process.hello());
+                self.coming(Source::Process(worker), Event::Thawed { worker });
+                if let Some(hello) = waiting {
+                    self.connect(worker, hello);
+                }
+            }
             Action::Kill { worker } => self.exit(worker, ExitStatus::Signal(9)),
             Action::RemoveGroup { worker } => {
                 self.processes.remove(&worker);
@@ -602,13 +632,18 @@ impl Host {
 
     /// A worker is superseded only by workers that are ready.
     fn check_nobody_left_alone(&mut self) {
-        let superseded: Vec<(WorkerId, ModuleKey)> = self
-            .state
-            .slots
-            .workers()
-            .filter(|it| it.alive() && it.leaving.as_ref().is_some_and(|it| it.why == Why::Superseded))
-            .map(|it| (it.id, it.key.clone()))
-            .collect();
+        let superseded: Vec<(WorkerId, ModuleKey)> =
+            self.state
+                .slots
+                .workers()
+                .filter(|it| {
+                    it.alive()
+                        && it.leaving.as_ref().is_some_and(|it| {
+                            it.why.makes_way() && !it.flip_over && it.stage == LeaveStage::Withdrawing
+                        })
+                })
+                .map(|it| (it.id, it.key.clone()))
+                .collect();
         for (id, key) in superseded {
             if self.leaving.insert(id) {
                 assert!(self.state.staffed(&key), "worker {id} leaves while its successors are not ready");

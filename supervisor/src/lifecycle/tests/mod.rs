@@ -9,6 +9,7 @@ mod platform;
 mod process;
 mod random;
 mod returns;
+mod rollbacks;
 mod scale;
 mod storage;
 mod swaps;

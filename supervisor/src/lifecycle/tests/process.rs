@@ -36,6 +36,10 @@ pub(super) enum Vice {
     Mute,
     /// It says that it is unwell.
     Unwell,
+    /// Its group cannot be frozen.
+    NeverFrozen,
+    /// Its group cannot be thawed.
+    NeverThawed,
 }
 
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Process {
     pub(super) vices: BTreeSet<Vice>,
     pub(super) connected: bool,
     pub(super) welcomed: bool,
+    /// What it would do it does when it is thawed.
+    pub(super) frozen: bool,
     pub(super) phase: Phase,
     pub(super) channels: BTreeMap<ChannelId, Held>,
     pub(super) routes: Vec<ServiceRoute>,
@@ -71,6 +77,7 @@ impl Process {
             vices,
             connected: false,
             welcomed: false,
+            frozen: false,
             phase: Phase::Starting,
             channels: BTreeMap::new(),
             routes: Vec::new(),

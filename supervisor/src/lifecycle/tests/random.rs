@@ -52,7 +52,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..8u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..11u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -62,14 +62,14 @@ fn command() -> impl Strategy<Value = Command> {
         1 => Just(Command::ChannelFails),
         1 => Just(Command::LoadFails),
         1 => Just(Command::GroupBusy),
-        3 => (0..6u8, 1..3u8, 0..12u8).prop_map(|(module, major, vice)| Command::Vice(module, major, vice)),
+        3 => (0..6u8, 1..3u8, 0..14u8).prop_map(|(module, major, vice)| Command::Vice(module, major, vice)),
         1 => Just(Command::Virtue),
         3 => (any::<u8>(), 0..11u8).prop_map(|(worker, what)| Command::Forge(worker, what)),
         2 => any::<u8>().prop_map(Command::Die),
     ]
 }
 
-const VICES: [Vice; 12] = [
+const VICES: [Vice; 14] = [
     Vice::Silent,
     Vice::NeverReady,
     Vice::Crashes,
@@ -82,6 +82,8 @@ const VICES: [Vice; 12] = [
     Vice::IgnoresTerm,
     Vice::Mute,
     Vice::Unwell,
+    Vice::NeverFrozen,
+    Vice::NeverThawed,
 ];
 
 fn request(what: u8, module: &str, major: u64) -> Request {
@@ -93,6 +95,9 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         4 => swap(module, major),
         5 => publish(module),
         6 => unpublish(module),
+        7 => swap_and_keep(module, major),
+        8 => rollback(module),
+        9 => discard(module),
         _ => uninstall(module, Some(major)),
     }
 }

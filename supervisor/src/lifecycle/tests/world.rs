@@ -49,6 +49,7 @@ pub(super) fn module(text: &str, major: u64) -> ModuleSpec {
             drain: Duration::from_secs(10),
             stop: Duration::from_secs(5),
         },
+        keep: Duration::ZERO,
         limits: LimitsStatus::default(),
     }
 }
@@ -113,7 +114,21 @@ pub(super) fn restart(text: &str) -> Request {
 }
 
 pub(super) fn swap(text: &str, major: u64) -> Request {
-    Request::Swap { tenant: tenant(), module: name(text), version: version(major) }
+    Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: None }
+}
+
+/// The version that is replaced is kept for ten minutes.
+pub(super) fn swap_and_keep(text: &str, major: u64) -> Request {
+    Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: Some(600_000) }
+}
+
+/// So is the one that goes.
+pub(super) fn rollback(text: &str) -> Request {
+    Request::Rollback { tenant: tenant(), module: name(text), keep_ms: Some(600_000) }
+}
+
+pub(super) fn discard(text: &str) -> Request {
+    Request::Discard { tenant: tenant(), module: name(text) }
 }
 
 pub(super) fn publish(text: &str) -> Request {
