@@ -153,6 +153,8 @@ fn a_shutdown_is_answered_when_it_has_been_carried_out() {
 fn what_the_engine_refuses_is_passed_on_as_it_is() {
     let fake = Fake::start();
     let swap = r#"{"kind": "swap", "tenant": "default", "module": "spell", "version": "1.0.0"}"#;
+    let scale = r#"{"kind": "scale", "tenant": "default", "module": "spell", "instances": 3}"#;
+    assert_eq!(post(&fake, "/v1/operations", scale).json()["request"]["instances"], 3);
     let kept = r#"{"kind": "rollback", "tenant": "default", "module": "spell", "keep_ms": 5}"#;
     assert_eq!(post(&fake, "/v1/operations", kept).json()["request"]["keep_ms"], 5);
     let refused = post(&fake, "/v1/operations", swap).error();

@@ -100,6 +100,9 @@ fn an_operation_is_waited_for_and_its_failure_is_1() {
     assert_eq!((&done["state"], &done["request"]["kind"]), (&json!("done"), &json!("swap")));
     assert_eq!(say(&fake, &["rollback", "spell"]).out, "rolled spell back\n");
     assert_eq!(say(&fake, &["discard", "spell"]).out, "ended what was kept of spell\n");
+    assert_eq!(say(&fake, &["scale", "spell", "3"]).out, "scaled spell to 3 workers\n");
+    assert_eq!(say(&fake, &["scale", "spell", "default"]).out, "scaled spell to what its module.toml says\n");
+    assert!(say(&fake, &["scale", "spell", "many"]).err.contains("neither a number nor `default`"));
     let kept = say(&fake, &["--json", "swap", "spell@1.1.0", "--keep", "90s"]).json();
     assert_eq!(kept["request"]["keep_ms"], 90_000);
     let failed = say(&fake, &["start", "broken"]);

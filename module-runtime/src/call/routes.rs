@@ -62,6 +62,19 @@ pub(crate) struct Routes {
     reports: Reports,
 }
 
+/// One at random, by weight.
+fn by_weight<'a>(routes: impl Iterator<Item = &'a Route> + Clone) -> Option<&'a Route> {
+    let total: u64 = routes.clone().map(|it| u64::from(it.weight)).sum();
+    let mut at = random().checked_rem(total)?;
+    for route in routes {
+        match at.checked_sub(u64::from(route.weight)) {
+            Some(left) => at = left,
+            None => return Some(route),
+        }
+    }
+    None
+}
+
 impl Routes {
     pub(crate) fn new(service: ServiceName, counter: Counter, reports: Reports) -> Self {
         Self { service, counter, table: ArcSwap::default(), changed: Notify::new(), reports }
@@ -73,22 +86,23 @@ impl Routes {
         self.changed.notify_waiters();
     }
 
-    /// A target by weight, none of those in `except`.
+    /// A target by weight, none of those in `except`; where others have the same weight, the less busy one of two (Mitzenmacher,
+    /// The power of two choices in randomized load balancing, 2001).
     pub(crate) fn pick(&self, except: &[ChannelId]) -> Option<Arc<Outgoing>> {
         let table = self.table.load();
-        let possible = || table.routes.iter().filter(|it| it.weight > 0 && !except.contains(&it.channel.id));
         if let [only] = table.routes.as_slice() {
-            return possible().next().map(|_| Arc::clone(&only.channel));
+            let possible = only.weight > 0 && !except.contains(&only.channel.id);
+            return possible.then(|| Arc::clone(&only.channel));
         }
-        let total: u64 = possible().map(|it| u64::from(it.weight)).sum();
-        let mut at = random().checked_rem(total)?;
-        for route in possible() {
-            match at.checked_sub(u64::from(route.weight)) {
-                Some(left) => at = left,
-                None => return Some(Arc::clone(&route.channel)),
-            }
-        }
-        None
+        let possible = |it: &Route| it.weight > 0 && !except.contains(&it.channel.id);
+        let first = by_weight(table.routes.iter().filter(|it| possible(it)))?;
+        let peers = || table.routes.iter().filter(|it| possible(it) && it.weight == first.weight);
+        let second = by_weight(peers().filter(|it| it.channel.id != first.channel.id));
+        let chosen = match second {
+            Some(second) if second.channel.client.outstanding() < first.channel.client.outstanding() => second,
+            Some(_) | None => first,
+        };
+        Some(Arc::clone(&chosen.channel))
     }
 
     /// A target, waiting for one until the deadline, unless none is to come.

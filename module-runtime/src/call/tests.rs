@@ -78,6 +78,26 @@ async fn a_call_that_may_have_run_is_repeated_only_if_it_is_idempotent() {
 }
 
 #[tokio::test]
+async fn of_two_targets_the_less_busy_one_is_called() {
+    let harness = Harness::new("counter").start().unwrap();
+    let calls = doomed(&harness);
+    let counter: CounterClient = harness.worker().client();
+    let stuck = tokio::spawn({
+        let counter = counter.clone();
+        async move { counter.add(1).await }
+    });
+    let (held, calls) = taken(calls).await;
+    harness.serve(CounterServer::new(Well)).unwrap();
+    for more in 0..200 {
+        assert_eq!(counter.add(more).await, Ok(more), "the other one has a call in its hands");
+    }
+    assert!(calls.try_recv().is_err());
+    end(&harness);
+    assert_eq!(stuck.await.unwrap(), Err(CallError::Failed(Failure::MaybeExecuted)));
+    drop(held);
+}
+
+#[tokio::test]
 async fn an_idempotent_call_without_another_target_says_at_its_deadline_that_it_may_have_run() {
     let harness = Harness::new("counter").start().unwrap();
     let calls = doomed(&harness);

@@ -110,6 +110,17 @@ pub enum Request {
         #[schema(value_type = String)]
         module: ModuleName,
     },
+    /// Run so many workers of the module from now on, whichever version it is: done when they are ready and those too many are gone.
+    Scale {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// How many, 1 to 64; none: as each version's module.toml says.
+        instances: Option<u32>,
+    },
     /// Let the module's services be called.
     Publish {
         /// Whose.
@@ -149,6 +160,7 @@ impl Request {
             | Self::Swap { tenant, .. }
             | Self::Rollback { tenant, .. }
             | Self::Discard { tenant, .. }
+            | Self::Scale { tenant, .. }
             | Self::Publish { tenant, .. }
             | Self::Unpublish { tenant, .. } => tenant,
         }
@@ -166,6 +178,7 @@ impl Request {
             | Self::Swap { module, .. }
             | Self::Rollback { module, .. }
             | Self::Discard { module, .. }
+            | Self::Scale { module, .. }
             | Self::Publish { module, .. }
             | Self::Unpublish { module, .. } => Some(module),
         }
@@ -186,7 +199,7 @@ pub struct Operation {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
-    /// What was given back (stop, restart, swap, rollback, discard, uninstall).
+    /// What was given back (stop, restart, swap, rollback, discard, scale, uninstall).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
     /// When it was accepted.

@@ -10,7 +10,7 @@ use mortise_control::{ModuleName, ServiceName, TenantName};
 
 use crate::lifecycle::DEFAULT_TENANT;
 
-use super::target::{MethodTarget, ModuleTarget, VersionTarget};
+use super::target::{Instances, MethodTarget, ModuleTarget, VersionTarget};
 
 /// Where the admin socket is if nobody says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/mortise/admin.sock";
@@ -154,6 +154,14 @@ pub enum Command {
     Discard {
         /// Which module.
         module: ModuleName,
+    },
+    /// Run so many workers of a module, whichever version it is: up and down while it works.
+    Scale {
+        /// Which module.
+        module: ModuleName,
+        /// How many workers, or `default` for what module.toml says.
+        #[arg(value_name = "N|default", value_parser = super::target::instances)]
+        instances: Instances,
     },
     /// Let a module's services be called.
     Publish(Services),

@@ -117,6 +117,9 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
             operations::change(session, request).await
         }
         Command::Discard { module } => operations::change(session, Request::Discard { tenant, module }).await,
+        Command::Scale { module, instances } => {
+            operations::change(session, Request::Scale { tenant, module, instances: instances.0 }).await
+        }
         Command::Publish(it) => {
             let request = Request::Publish { tenant, module: it.module, service: it.service };
             operations::change(session, request).await
@@ -163,6 +166,7 @@ fn names(command: &Command) -> Vec<Name> {
         | Command::Restart { module: it }
         | Command::Rollback { module: it, .. }
         | Command::Discard { module: it }
+        | Command::Scale { module: it, .. }
         | Command::Logs { module: it, .. } => vec![module(it)],
         Command::Status { module: it } => it.iter().map(module).collect(),
         Command::Publish(it) | Command::Unpublish(it) => {

@@ -104,6 +104,7 @@ fn doing(request: &Request) -> String {
         Request::Swap { module, version, .. } => format!("swapping {module} to {version}"),
         Request::Rollback { module, .. } => format!("rolling {module} back"),
         Request::Discard { module, .. } => format!("ending what is kept of {module}"),
+        Request::Scale { module, .. } => format!("scaling {module}"),
         Request::Publish { module, .. } => format!("publishing {module}"),
         Request::Unpublish { module, .. } => format!("withdrawing {module}"),
     }
@@ -123,6 +124,11 @@ fn done(request: &Request) -> String {
         Request::Swap { module, version, .. } => format!("swapped {module} to {version}"),
         Request::Rollback { module, .. } => format!("rolled {module} back"),
         Request::Discard { module, .. } => format!("ended what was kept of {module}"),
+        Request::Scale { module, instances, .. } => match instances {
+            Some(1) => format!("scaled {module} to 1 worker"),
+            Some(many) => format!("scaled {module} to {many} workers"),
+            None => format!("scaled {module} to what its module.toml says"),
+        },
         Request::Publish { module, service, .. } => format!("published {} of {module}", of(service)),
         Request::Unpublish { module, service, .. } => format!("withdrew {} of {module}", of(service)),
     }

@@ -33,6 +33,18 @@ pub struct MethodTarget {
     pub method: String,
 }
 
+/// How many workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instances(pub Option<u32>);
+
+/// Reads a number of workers, or `default`.
+pub fn instances(text: &str) -> Result<Instances, String> {
+    match text {
+        "default" => Ok(Instances(None)),
+        text => text.parse().map(|it| Instances(Some(it))).map_err(|_| "neither a number nor `default`".to_owned()),
+    }
+}
+
 impl FromStr for ModuleTarget {
     type Err = String;
 

@@ -28,7 +28,11 @@ impl State {
                 self.make_channel(edge, turn);
             }
             let targets = self.targets(id, &service);
-            let targets = targets.into_iter().map(|channel| Target { channel, weight: 1 }).collect();
+            let weight = |it: &ChannelId| {
+                let callee = self.channels.get(it).and_then(|it| self.slots.get(it.edge.callee));
+                callee.map_or(1, |it| self.share(it))
+            };
+            let targets = targets.into_iter().map(|channel| Target { channel, weight: weight(&channel) }).collect();
             let offer = self.offer(id, &service);
             routes.push(ServiceRoute { service, offer, targets });
         }

@@ -91,7 +91,7 @@ impl State {
                 worker: it.id,
                 module: it.key.module.clone(),
                 version: it.spec.version.clone(),
-                weight: 1,
+                weight: self.share(it),
                 socket: self.config.http_folder.join(format!("{}.sock", it.id)),
                 reach: match it.role {
                     Role::Sdk | Role::Base => HttpReach::Direct,

@@ -64,6 +64,7 @@ impl Module {
             published: BTreeSet::new(),
             cohort: 0,
             kept: None,
+            instances: None,
         };
         let (versions, workers, ended) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
         Self { record, versions, workers, ended, keep_over: false }
@@ -79,6 +80,11 @@ impl Module {
             Some(version) => self.versions.get(version),
             None => self.versions.last_key_value().map(|(_, it)| it),
         }
+    }
+
+    /// How many workers of a version it should have.
+    pub(super) fn wanted(&self, spec: &ModuleSpec) -> u32 {
+        self.record.instances.unwrap_or(spec.instances).max(1)
     }
 
     /// The version that is to run.

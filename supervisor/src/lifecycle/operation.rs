@@ -290,6 +290,7 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::Swap { .. }
         | Request::Rollback { .. }
         | Request::Discard { .. }
+        | Request::Scale { .. }
         | Request::Restart { .. }
         | Request::Uninstall { .. } => Some(op.receipt.clone()),
         Request::Install { .. } | Request::Start { .. } | Request::Publish { .. } | Request::Unpublish { .. } => None,
@@ -308,6 +309,7 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Swap { .. } => "swap",
         Request::Rollback { .. } => "rollback",
         Request::Discard { .. } => "discard",
+        Request::Scale { .. } => "scale",
         Request::Publish { .. } => "publish",
         Request::Unpublish { .. } => "unpublish",
     }

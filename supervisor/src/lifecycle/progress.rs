@@ -44,6 +44,7 @@ impl State {
             _ if self.stopping => {}
             Request::Install { .. } => self.end_operation(id, Ok(()), turn),
             Request::Start { .. } => self.operate_start(id, &key, turn),
+            Request::Scale { .. } => self.operate_scale(id, &key, turn),
             Request::Swap { .. } | Request::Restart { .. } | Request::Rollback { .. } => match self.incoming(&key) {
                 Some((cohort, version)) if !self.has_no_workers(&key) || self.is_other_version(&key, &version) => {
                     self.operate_swap(id, &key, cohort, &version, turn);
@@ -94,6 +95,24 @@ impl State {
         if let Some(error) = trouble.or_else(|| self.hopeless(key, cohort)).or_else(|| self.starved(key, cohort)) {
             self.end_operation(id, Err(error), turn);
         } else if self.cohort_serves(key, cohort, &version) {
+            self.take_step(id, "ready", turn);
+            self.end_operation(id, Ok(()), turn);
+        }
+    }
+
+    fn operate_scale(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
+        let Some(module) = self.modules.get(key) else { return };
+        let (cohort, version) = (module.record.cohort, module.record.version.clone());
+        let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        let leaves = workers.into_iter().any(|it| it.cohort == cohort && it.leaving.is_some());
+        let Some(version) = version.filter(|_| module.runs()) else {
+            return self.end_operation(id, Ok(()), turn);
+        };
+        self.take_step(id, if leaves { "drain" } else { "start" }, turn);
+        let trouble = self.operations.get(id).and_then(|it| it.trouble.clone());
+        if let Some(error) = trouble.or_else(|| self.hopeless(key, cohort)).or_else(|| self.starved(key, cohort)) {
+            self.end_operation(id, Err(error), turn);
+        } else if !leaves && self.cohort_serves(key, cohort, &version) && self.peers_let_go(id, turn) {
             self.take_step(id, "ready", turn);
             self.end_operation(id, Ok(()), turn);
         }
@@ -246,10 +265,13 @@ impl State {
 
     /// Whether a cohort does what it is there for.
     fn cohort_serves(&self, key: &ModuleKey, cohort: u64, version: &Version) -> bool {
-        let Some(installed) = self.modules.get(key).and_then(|it| it.versions.get(version)) else { return false };
+        let Some(module) = self.modules.get(key) else { return false };
+        let Some(installed) = module.versions.get(version) else { return false };
         match installed.spec.runtime {
             Runtime::Resource { .. } => self.all_loaded(key, version),
-            Runtime::Sdk | Runtime::Http | Runtime::Base => self.cohort_ready(key, cohort, installed.spec.instances),
+            Runtime::Sdk | Runtime::Http | Runtime::Base => {
+                self.cohort_ready(key, cohort, module.wanted(&installed.spec))
+            }
         }
     }
 
@@ -293,7 +315,7 @@ impl State {
         let Some(current) = self.modules.get(key).map(|it| it.record.cohort) else { return };
         let Some(op) = self.operations.on_mut(key) else { return };
         let awaited = match op.request() {
-            Request::Start { .. } => cohort == current,
+            Request::Start { .. } | Request::Scale { .. } => cohort == current,
             Request::Swap { .. } | Request::Restart { .. } | Request::Rollback { .. } if op.order > current => {
                 cohort == op.order
             }

@@ -1,6 +1,7 @@
 //! How a request is refused: what was found, and what to do next.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use mortise_control::{ResourceName, ServiceName};
@@ -139,4 +140,13 @@ pub(super) fn cannot_be_kept(key: &ModuleKey, runtime: &Runtime) -> ApiError {
     };
     ApiError::new(ErrorCode::Invalid, Blame::Caller, format!("{key} {why}: nothing of it can be kept frozen"))
         .remedy("Ask without `keep`.")
+}
+
+pub(super) fn bad_instances(instances: u32, allowed: &RangeInclusive<u32>) -> ApiError {
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, format!("instances = {instances} is out of range"))
+        .remedy(format!("{} to {}; `mortise stop` ends them all.", allowed.start(), allowed.end()))
+}
+
+pub(super) fn no_workers(key: &ModuleKey) -> ApiError {
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, format!("{key} only holds resources: it has no workers to scale"))
 }

@@ -1,6 +1,7 @@
 //! Requests: refused with a reason, or made an operation that is on disk before anything is done for it.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use mortise_control::{ModuleName, ServiceName, TenantName};
@@ -168,6 +169,7 @@ impl State {
             Request::Swap { tenant, module, version, keep_ms } => self.plan_swap(tenant, module, version, *keep_ms),
             Request::Rollback { tenant, module, keep_ms } => self.plan_rollback(tenant, module, *keep_ms),
             Request::Discard { tenant, module } => self.plan_discard(tenant, module),
+            Request::Scale { tenant, module, instances } => self.plan_scale(tenant, module, *instances),
             Request::Publish { tenant, module, service } => self.plan_publish(tenant, module, service.as_ref()),
             Request::Unpublish { tenant, module, service } => self.plan_unpublish(tenant, module, service.as_ref()),
         }
@@ -357,6 +359,19 @@ impl State {
         Ok(Plan::new(key, changes, then))
     }
 
+    fn plan_scale(&self, tenant: &TenantName, module: &ModuleName, instances: Option<u32>) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        if let Some(instances) = instances.filter(|it| !INSTANCES.contains(it)) {
+            return Err(refuse::bad_instances(instances, &INSTANCES));
+        }
+        let shown = module.shown_version().ok_or_else(|| refuse::no_module(&key))?;
+        if matches!(shown.spec.runtime, Runtime::Resource { .. }) {
+            return Err(refuse::no_workers(&key));
+        }
+        let record = ModuleRecord { instances, ..module.record.clone() };
+        Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
+    }
+
     fn plan_publish(
         &self,
         tenant: &TenantName,
@@ -401,6 +416,9 @@ impl State {
         Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
     }
 }
+
+/// How many workers a module can have: what module.toml allows, too.
+const INSTANCES: RangeInclusive<u32> = 1..=64;
 
 /// The longest time that a replaced version is kept.
 const LONGEST_KEEP: Duration = Duration::from_secs(24 * 60 * 60);

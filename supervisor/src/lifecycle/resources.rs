@@ -147,6 +147,7 @@ impl State {
             | Request::Stop { .. }
             | Request::Rollback { .. }
             | Request::Discard { .. }
+            | Request::Scale { .. }
             | Request::Publish { .. }
             | Request::Unpublish { .. } => false,
         };

@@ -123,6 +123,13 @@ impl State {
         };
         let mut status = status(worker, state);
         status.kept = self.kept_status(worker);
+        if let Some(what) = worker.unwell.filter(|_| worker.stays()) {
+            let share = match self.share(worker) {
+                0 => "it gets no new calls",
+                _ => "it still gets calls, for at least half of the workers must",
+            };
+            status.reason = Some(format!("unwell: it {what}; {share}"));
+        }
         status.reason = worker.condemned.clone().or(status.reason);
         if worker.life == Life::Waiting
             && let Err(missing) = self.resources_for(&worker.key, worker.maps())

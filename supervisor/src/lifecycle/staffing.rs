@@ -51,6 +51,7 @@ impl State {
         self.expire_kept(key, turn);
         if runs && let Some(version) = version {
             self.hire(key, current, &version, turn);
+            self.dismiss(key, turn);
         }
         if let Some((cohort, version)) = incoming
             && !self.discards(key)
@@ -86,13 +87,13 @@ impl State {
     /// Whether the cohort in charge has all its workers ready.
     pub(super) fn staffed(&self, key: &ModuleKey) -> bool {
         let Some(module) = self.modules.get(key) else { return false };
-        module.current().is_some_and(|it| self.cohort_ready(key, module.record.cohort, it.spec.instances))
+        module.current().is_some_and(|it| self.cohort_ready(key, module.record.cohort, module.wanted(&it.spec)))
     }
 
     pub(super) fn cohort_ready(&self, key: &ModuleKey, cohort: u64, instances: u32) -> bool {
         let Some(module) = self.modules.get(key) else { return false };
         let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
-        workers.filter(|it| it.cohort == cohort && it.stays()).count() >= instances.max(1) as usize
+        workers.filter(|it| it.cohort == cohort && it.stays()).count() >= instances as usize
     }
 
     fn hire(&mut self, key: &ModuleKey, cohort: u64, version: &Version, turn: &mut Turn<'_>) {
@@ -100,13 +101,14 @@ impl State {
         let Some(installed) = module.versions.get(version) else { return };
         let Some(role) = role(&installed.spec.runtime) else { return };
         let (spec, digest) = (Arc::clone(&installed.spec), installed.digest.clone());
+        let wanted = module.wanted(&spec) as usize;
         let present = module
             .workers
             .iter()
             .filter_map(|it| self.slots.get(*it))
             .filter(|it| it.cohort == cohort && it.leaving.is_none())
             .count();
-        for _ in present..spec.instances.max(1) as usize {
+        for _ in present..wanted {
             let id = self.slots.allot();
             let made = Appointment {
                 id,
@@ -119,6 +121,20 @@ impl State {
                 uid: self.config.first_uid.saturating_add(id.slot),
             };
             self.enlist(Worker::new(made, turn.now.wall));
+        }
+    }
+
+    /// Workers beyond those that the module should have leave: first who is of no use yet, then the youngest places.
+    fn dismiss(&mut self, key: &ModuleKey, turn: &mut Turn<'_>) {
+        let Some(module) = self.modules.get(key) else { return };
+        let Some(installed) = module.current() else { return };
+        let (cohort, wanted) = (module.record.cohort, module.wanted(&installed.spec) as usize);
+        let present = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        let mut present: Vec<&Worker> = present.filter(|it| it.cohort == cohort && it.leaving.is_none()).collect();
+        present.sort_by_key(|it| (!it.stays(), it.id));
+        let surplus: Vec<WorkerId> = present.into_iter().skip(wanted).map(|it| it.id).collect();
+        for id in surplus {
+            self.leave(id, Why::Stopped, turn);
         }
     }
 

@@ -65,6 +65,8 @@ pub(super) struct Worker {
     pub(super) http_timed: bool,
     pub(super) ping: Option<u64>,
     pub(super) bad_pings: u32,
+    /// What was wrong with its last answer, if anything was.
+    pub(super) unwell: Option<&'static str>,
 }
 
 /// What there is of a worker on the host.
@@ -261,6 +263,7 @@ impl Worker {
             http_timed: false,
             ping: None,
             bad_pings: 0,
+            unwell: None,
         }
     }
 

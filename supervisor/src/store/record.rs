@@ -26,6 +26,9 @@ pub struct ModuleRecord {
     /// The set of workers that was in charge before and is kept for a rollback.
     #[serde(default)]
     pub kept: Option<KeptRecord>,
+    /// How many workers it has; none: as its module.toml says.
+    #[serde(default)]
+    pub instances: Option<u32>,
 }
 
 /// A version that is kept frozen.

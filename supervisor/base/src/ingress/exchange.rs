@@ -200,7 +200,7 @@ impl Exchange<'_> {
                 return Err(Refusal::NotStarted(format!("nobody answers for {} now", route.service)));
             }
             let may = |it: &Arc<Upstream>| !refused.contains(&it.worker) && !full.contains(&it.worker);
-            let Some(upstream) = route.choose(may) else {
+            let Some(upstream) = route.choose(may, |it| it.in_flight()) else {
                 if !full.is_empty() {
                     return Err(Refusal::Overloaded(format!(
                         "every worker of {} has as much as it may",

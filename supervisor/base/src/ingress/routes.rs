@@ -107,24 +107,33 @@ impl<T> Route<T> {
     }
 
     /// A target by its share among those that `may`; none if there is none or their weights are 0. Successive choices spread
-    /// as evenly as the shares allow, without drawing lots.
-    pub(crate) fn choose(&self, may: impl Fn(&T) -> bool) -> Option<&T> {
-        let candidates = || self.targets.iter().filter(|it| may(&it.target));
-        let total: u64 = candidates().map(|it| u64::from(it.weight)).sum();
-        if total == 0 {
-            return None;
-        }
+    /// as evenly as the shares allow, without drawing lots. Where others have the same weight, it is the less busy one of two
+    /// (Mitzenmacher, The power of two choices in randomized load balancing, 2001).
+    pub(crate) fn choose(&self, may: impl Fn(&T) -> bool, busy: impl Fn(&T) -> u64) -> Option<&T> {
         // Multiples of the golden ratio are spread evenly over the circle, whatever the number of them.
         let turn = self.turn.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut point = ((u128::from(turn) * u128::from(total)) >> 64) as u64;
-        for it in candidates() {
-            match point.checked_sub(u64::from(it.weight)) {
-                None => return Some(&it.target),
-                Some(rest) => point = rest,
-            }
+        let first = at(turn, self.targets.iter().filter(|it| may(&it.target)))?;
+        let peer = |it: &&Weighted<T>| may(&it.target) && it.weight == first.weight && !std::ptr::eq(*it, first);
+        // Bits that tell nothing of the first choice.
+        let second = at(turn.rotate_left(32).wrapping_mul(0xd6e8_feb8_6659_fd93), self.targets.iter().filter(peer));
+        match second {
+            Some(second) if busy(&second.target) < busy(&first.target) => Some(&second.target),
+            Some(_) | None => Some(&first.target),
         }
-        None
     }
+}
+
+/// The target at a point of the circle that all shares make up.
+fn at<'a, T>(point: u64, targets: impl Iterator<Item = &'a Weighted<T>> + Clone) -> Option<&'a Weighted<T>> {
+    let total: u64 = targets.clone().map(|it| u64::from(it.weight)).sum();
+    let mut point = ((u128::from(point) * u128::from(total)) >> 64) as u64;
+    for it in targets {
+        match point.checked_sub(u64::from(it.weight)) {
+            None => return Some(it),
+            Some(rest) => point = rest,
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -137,6 +146,10 @@ mod tests {
 
     fn route(service: &str) -> Route<&'static str> {
         Route::new(name(service), vec![])
+    }
+
+    fn idle<T>(_: &T) -> u64 {
+        0
     }
 
     fn table(entries: &[(Option<&str>, &str, &str)]) -> RouteTable<Route<&'static str>> {
@@ -206,7 +219,7 @@ mod tests {
     fn shares_are_kept_and_spread() {
         let weighted = |target, weight| Weighted { target, weight };
         let route = Route::new(name("s"), vec![weighted("a", 90), weighted("b", 10), weighted("c", 0)]);
-        let chosen: Vec<_> = (0..1000).filter_map(|_| route.choose(|_| true).copied()).collect();
+        let chosen: Vec<_> = (0..1000).filter_map(|_| route.choose(|_| true, idle).copied()).collect();
         let b = chosen.iter().filter(|it| **it == "b").count();
         assert!((95..=105).contains(&b), "{b} of 1000");
         assert!(!chosen.contains(&"c"));
@@ -214,16 +227,37 @@ mod tests {
             let b = window.iter().filter(|it| **it == "b").count();
             assert!((2..=8).contains(&b), "{b} of 50");
         }
-        assert_eq!(route.choose(|it| *it != "a"), Some(&"b"));
-        assert_eq!(route.choose(|it| *it == "c"), None, "no share, no request");
-        assert_eq!(route.choose(|_| false), None);
+        assert_eq!(route.choose(|it| *it != "a", idle), Some(&"b"));
+        assert_eq!(route.choose(|it| *it == "c", idle), None, "no share, no request");
+        assert_eq!(route.choose(|_| false, idle), None);
+        let busy = |it: &&str| u64::from(*it == "a");
+        let b = (0..1000).filter(|_| route.choose(|_| true, busy) == Some(&"b")).count();
+        assert!((95..=105).contains(&b), "a share is kept whoever is busy: {b} of 1000");
+    }
+
+    #[test]
+    fn of_two_with_the_same_share_the_less_busy_one_is_chosen() {
+        let weighted = |target| Weighted { target, weight: 1 };
+        let route = Route::new(name("s"), ["a", "b", "c", "d"].map(weighted).into());
+        let mut load = std::collections::BTreeMap::from([("a", 0_u64), ("b", 0), ("c", 0), ("d", 0)]);
+        // "a" never finishes anything.
+        for _ in 0..1000 {
+            let chosen = *route.choose(|_| true, |it| load[it]).unwrap();
+            *load.get_mut(chosen).unwrap() += u64::from(chosen == "a");
+        }
+        assert!(load["a"] <= 2, "{load:?}");
+        let even = Route::new(name("s"), ["a", "b"].map(weighted).into());
+        let a = (0..1000).filter(|_| even.choose(|_| true, idle) == Some(&"a")).count();
+        assert!((450..=550).contains(&a), "{a} of 1000");
+        assert_eq!(even.choose(|_| true, |it| u64::from(*it == "a")), Some(&"b"));
     }
 
     #[test]
     fn the_longest_weights_do_not_overflow() {
         let most = |target| Weighted { target, weight: u32::MAX };
         let route = Route::new(name("s"), (0..100).map(most).collect());
-        let chosen: std::collections::HashSet<_> = (0..1000).filter_map(|_| route.choose(|_| true).copied()).collect();
+        let chosen: std::collections::HashSet<_> =
+            (0..1000).filter_map(|_| route.choose(|_| true, idle).copied()).collect();
         assert_eq!(chosen.len(), 100);
     }
 }

@@ -96,6 +96,11 @@ impl Upstream {
         }
     }
 
+    /// Requests that have entered and not ended.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.state.load(Acquire) & !RETIRED
+    }
+
     /// No request enters any more. Must follow the storing of routes without this worker (edge R).
     pub(crate) fn retire(&self) -> Retired {
         let before = self.state.fetch_or(RETIRED, AcqRel);
@@ -123,12 +128,6 @@ impl Upstream {
 
     pub(crate) fn is_retired(&self) -> bool {
         self.state.load(Acquire) & RETIRED != 0
-    }
-
-    /// Requests that have entered and not ended.
-    #[cfg(test)]
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.state.load(Acquire) & !RETIRED
     }
 
     /// Whether the routes mean the worker and socket that this one is.

@@ -4,6 +4,7 @@ mod chance;
 mod crashes;
 mod host;
 mod hostile;
+mod instances;
 mod lifecycle;
 mod platform;
 mod process;

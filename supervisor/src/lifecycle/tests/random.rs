@@ -52,7 +52,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..11u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..12u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -98,6 +98,7 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         7 => swap_and_keep(module, major),
         8 => rollback(module),
         9 => discard(module),
+        10 => scale(module, major as u32),
         _ => uninstall(module, Some(major)),
     }
 }
@@ -220,7 +221,7 @@ fn check_quiet(host: &Host) {
             }
             (Desired::Running, Some(it)) => {
                 let current = workers.iter().filter(|it| it.cohort == record.cohort).count();
-                assert_eq!(current, it.spec.instances as usize, "{workers:#?}");
+                assert_eq!(current, module.wanted(&it.spec) as usize, "{workers:#?}");
                 let failed =
                     workers.iter().any(|it| matches!(it.life, Life::Settled(EndKind::Failed | EndKind::Exited)));
                 let starved = workers.iter().any(|it| it.life == Life::Waiting);

@@ -127,6 +127,10 @@ pub(super) fn rollback(text: &str) -> Request {
     Request::Rollback { tenant: tenant(), module: name(text), keep_ms: Some(600_000) }
 }
 
+pub(super) fn scale(text: &str, instances: u32) -> Request {
+    Request::Scale { tenant: tenant(), module: name(text), instances: Some(instances) }
+}
+
 pub(super) fn discard(text: &str) -> Request {
     Request::Discard { tenant: tenant(), module: name(text) }
 }
