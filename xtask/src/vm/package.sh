@@ -177,11 +177,21 @@ sockets_of_systemd_hold_what_comes_meanwhile() {
   systemctl restart mortised
   eventually checked
   [ "$(pids)" = "$before" ]
-  # There is no supervisor: what asks meanwhile waits, starts the supervisor and is answered.
+  # Nobody serves: what asks meanwhile waits, starts the supervisor and is answered.
   systemctl stop mortised
   is mortised ActiveState inactive
   mortise --timeout 100s ps | grep spell
   eventually is mortised ActiveState active
+  systemctl stop mortised
+  pkill -9 -x mortise-base
+  curl -sS --fail --max-time 100 --retry 3 --data-binary 'Teh server' $ingress/site/check | grep -x 'Teh: the, eth, tech, teth, tea'
+  eventually is mortised ActiveState active
+  systemctl stop mortise.target
+  is mortise-ingress.socket ActiveState inactive
+  is mortised ActiveState inactive
+  eventually is mortise-workers ActiveState inactive
+  nothing_runs
+  systemctl start mortise.target
   eventually checked
   sync
 }
