@@ -52,6 +52,7 @@ impl Mortised {
 
     fn run(mut command: Command, folder: &Path, programs: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let socket = folder.join("notify.sock");
+        let _ = fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).expect("a socket");
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).expect("a mode");
         notify.set_read_timeout(Some(Duration::from_millis(50))).expect("a time");
@@ -66,13 +67,19 @@ impl Mortised {
 
     /// The next message in which a line begins so; that line.
     fn told(&mut self, line: &str) -> String {
+        let message = self.told_with(line);
+        message.lines().find(|it| it.starts_with(line)).expect("it is in it").to_owned()
+    }
+
+    /// The same with the rest of the message.
+    fn told_with(&mut self, line: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = [0; 4096];
         while Instant::now() < deadline {
             if let Ok(len) = self.notify.recv(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
-                if let Some(found) = text.lines().find(|it| it.starts_with(line)) {
-                    return found.to_owned();
+                if text.lines().any(|it| it.starts_with(line)) {
+                    return text;
                 }
             } else if let Some(status) = self.child.try_wait().expect("it can be asked") {
                 panic!("mortised ended with {status}\n{}", self.log());
@@ -107,6 +114,19 @@ impl Mortised {
         // In one message with RELOADING=1, or systemd does not believe it.
         self.told("MONOTONIC_USEC=");
         self.told("STATUS=")
+    }
+
+    /// How a start ends that is none: the exit code, and the last status.
+    fn ends(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().expect("its end").code();
+        let (mut status, mut buffer) = (String::new(), [0; 4096]);
+        while let Ok(len) = self.notify.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..len]);
+            if let Some(told) = text.lines().find_map(|it| it.strip_prefix("STATUS=")) {
+                told.clone_into(&mut status);
+            }
+        }
+        (code, status)
     }
 
     fn stop(mut self) {
@@ -169,7 +189,7 @@ fn a_hangup_takes_all_of_mortise_toml_or_nothing() {
     let mut mortised = Mortised::start(folder.path(), &artifacts.programs, |it| {
         it.env_remove("MORTISE_LOG");
     });
-    assert_eq!(mortised.told("STATUS="), "STATUS=ready");
+    assert_eq!(mortised.told("STATUS=ready"), "STATUS=ready");
     // With a filter that lets it through, what changed is in the log.
     fs::write(&config, "log = \"info\"\n[timeouts]\nflip = \"9s\"\n").expect("mortise.toml");
     assert_eq!(mortised.hang_up(), "STATUS=ready");
@@ -201,13 +221,13 @@ fn modules_that_are_required_are_ready_before_the_supervisor_says_so() {
     first.asked(&["install", &artifacts.packages.join("unruly").display().to_string()]);
     first.asked(&["start", "unruly"]);
     first.stop();
-    fs::remove_file(folder.path().join("notify.sock")).expect("its socket");
 
     // As after a reboot: it is to run, and does not yet. The other one is not waited for, since nobody has installed it.
     let config = config(folder.path());
     fs::write(&config, "readiness.modules = [\"unruly\", \"team/absent\"]\n").expect("mortise.toml");
     let mut mortised = Mortised::start(folder.path(), &artifacts.programs, |_| {});
-    assert!(mortised.told("EXTEND_TIMEOUT_USEC=").ends_with("=70000000"));
+    let message = mortised.told_with("STATUS=waiting for");
+    assert!(message.lines().any(|it| it == "EXTEND_TIMEOUT_USEC=70000000"), "{message}");
     assert_eq!(mortised.told("STATUS=degraded"), "STATUS=degraded: not ready: team/absent (it is not installed)");
     let ps: serde_json::Value = serde_json::from_str(&mortised.asked(&["--json", "ps"])).expect("JSON");
     assert_eq!((ps[0]["module"].as_str(), ps[0]["state"].as_str()), (Some("unruly"), Some("ready")), "{ps}");
@@ -240,8 +260,33 @@ fn a_configuration_is_checked_without_starting_anything() {
     assert!(line("run = \"/elsewhere\"").ends_with("# --run"), "{printed}");
     assert!(line("state").ends_with("# default"), "{printed}");
     let (code, printed, errors) = check("log = \"debug\"\nlogg = 1\n");
-    assert_eq!((code, printed.as_str()), (Some(2), ""));
+    assert_eq!((code, printed.as_str()), (Some(78), ""));
     assert!(errors.contains("mortise.toml:2:1") && errors.contains("did you mean `log`"), "{errors}");
+}
+
+#[test]
+fn a_start_that_would_fail_again_says_so_by_its_exit_code() {
+    as_root!();
+    let (artifacts, folder) = (artifacts(), folder());
+    let start = |more: &[&str]| {
+        let run = Mortised::start(folder.path(), &artifacts.programs, |it| {
+            it.args(more);
+        });
+        run.ends()
+    };
+    let module = artifacts.packages.join("unruly");
+    let (code, status) = start(&["--base", &module.display().to_string()]);
+    assert_eq!(code, Some(78), "{status}");
+    assert!(status.starts_with("not started: --base") && status.contains("the module unruly is no base"), "{status}");
+    // A port that somebody else has may be free the next time.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let (code, status) = start(&["--listen", &address]);
+    assert_eq!(code, Some(1), "{status}");
+    assert!(status.starts_with(&format!("not started: --listen {address}")), "{status}");
+    fs::write(config(folder.path()), "logg = 1\n").expect("mortise.toml");
+    let told = "not started: mortise.toml is wrong (1 error, see the log)";
+    assert_eq!(start(&[]), (Some(78), told.to_owned()));
 }
 
 #[test]
@@ -256,6 +301,11 @@ fn a_base_that_does_not_start_is_told_and_the_supervisor_works_without_it() {
     let mut mortised = Mortised::start(folder.path(), &artifacts.programs, |it| {
         it.arg("--base").arg(&base).args(["--listen", "127.0.0.1:0"]);
     });
+    // Each step of the start asks for the time that it may take.
+    for step in ["STATUS=opening the store", "STATUS=reading the package", "STATUS=starting the base"] {
+        let message = mortised.told_with(step);
+        assert!(message.contains("EXTEND_TIMEOUT_USEC="), "{message}");
+    }
     let status = mortised.told("STATUS=degraded");
     assert!(status.contains("the base does not serve") && status.contains("exit status 1"), "{status}");
     // With a base that starts it is as if nothing had been.
@@ -293,7 +343,6 @@ fn without_root_it_starts_once_the_operator_has_named_what_is_not_kept() {
     let said = refused.log();
     assert!(!status.success() && said.contains("own-uid") && said.contains("--allow-degraded"), "{status} {said}");
     drop(refused);
-    fs::remove_file(folder.path().join("notify.sock")).expect("its socket");
 
     // `NAME (why; remedy: …); NAME (…)`
     let (_, list) = said.split_once("does not keep: ").expect("a list");

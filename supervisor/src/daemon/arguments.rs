@@ -25,7 +25,8 @@ Signals:
 Exit codes:
     0  ended as it was told to
     1  not started: the log says why
-    2  the command line or mortise.toml is wrong
+    2  the command line is wrong
+   78  mortise.toml, a unit or the host is to be changed before it can start: the log says what
   100  with --workers-unit: ended by `mortise shutdown`, nothing runs any more
 
 `mortised hold` is for the unit of --workers-unit: it keeps that unit's group, and does nothing else.";

@@ -7,13 +7,13 @@ use std::time::Duration;
 use mortise_control::{ModuleName, TenantName};
 use semver::Version;
 
-use super::StartError;
+use super::{StartError, notify};
 use crate::api::{Desired, ModuleStatus, Operation, OperationState, Request, Snapshot, WorkerState};
 use crate::engine::EngineHandle;
 use crate::manifest::Runtime;
 use crate::package::{Installed, PackageStore, pack};
 
-/// How long the base may take to become ready, beyond what its own module.toml allows it.
+/// How long each of its operations may take, beyond what its own module.toml allows it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Takes the package of the base in. Blocks.
@@ -31,9 +31,8 @@ pub(super) fn take_in(path: &Path, state: &Path, packages: &PackageStore) -> Res
     let installed = packages.install(file)?;
     match installed.manifest.runtime {
         Runtime::Base(_) => Ok(installed),
-        Runtime::Sdk(_) | Runtime::Http(..) | Runtime::Resource => Err(StartError::Argument {
-            option: "--base",
-            value: path.display().to_string(),
+        Runtime::Sdk(_) | Runtime::Http(..) | Runtime::Resource => Err(StartError::Package {
+            path: path.into(),
             problem: format!("the module {} is no base; a base has runtime = \"base\"", installed.manifest.name),
         }),
     }
@@ -45,6 +44,8 @@ pub(super) fn take_in(path: &Path, state: &Path, packages: &PackageStore) -> Res
 /// Why it does not serve, for people. What was there before goes on.
 pub(super) async fn bring_up(handle: &EngineHandle, tenant: TenantName, base: Installed) -> Result<(), String> {
     let (module, version) = (base.manifest.name.clone(), base.manifest.version.clone());
+    // Three operations at most.
+    notify::starting("starting the base", 3 * PATIENCE + notify::MARGIN);
     done(handle, Request::Install { tenant: tenant.clone(), digest: base.digest.to_string() }).await?;
     let start = start(handle, &tenant, &module, version);
     done(handle, start).await?;

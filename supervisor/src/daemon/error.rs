@@ -46,13 +46,19 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
-    /// An argument that cannot be followed.
-    #[error("{option} {value}: {problem}")]
-    Argument {
-        /// Which.
-        option: &'static str,
-        /// Its value.
-        value: String,
+    /// The unit of the workers.
+    #[error("--workers-unit {unit}: {problem}")]
+    Unit {
+        /// As given.
+        unit: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A package that is no base.
+    #[error("--base {path:?}: {problem}")]
+    Package {
+        /// As given.
+        path: PathBuf,
         /// What is wrong with it.
         problem: String,
     },
@@ -82,6 +88,23 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Whether another start fails in the same way until somebody has changed settings, units or the host. A port that is taken, a folder in use,
+    /// a unit that is not active yet and a package that is being replaced come right by themselves.
+    pub(super) const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Passed { .. } | Self::Promises(_) | Self::Package { .. } => true,
+            Self::Store(error) => matches!(error, StoreError::Newer { .. } | StoreError::NewerDatabase { .. }),
+            Self::File { .. }
+            | Self::InUse { .. }
+            | Self::Listen { .. }
+            | Self::Unit { .. }
+            | Self::Group(_)
+            | Self::Packages(_)
+            | Self::Spawn(_)
+            | Self::Kernel { .. } => false,
+        }
+    }
+
     pub(super) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { what, path: path.into(), source }
     }

@@ -47,8 +47,9 @@ const LOADER: &str = "loader";
 /// The word that makes it the one process of the workers' unit.
 const HOLD: &str = "hold";
 
-/// The exit code where the command line, or what it leads to, is wrong.
-const WRONG: u8 = 2;
+/// The exit code where another start would fail in the same way until somebody has changed something: `EX_CONFIG` of sysexits.h. Units
+/// name it in `RestartPreventExitStatus=`, and 2 with it, which is clap's for a wrong command line.
+const WRONG: u8 = 78;
 
 /// The exit code after `mortise shutdown` where a service manager would start this program again after any other.
 const SHUT_DOWN: u8 = 100;
@@ -75,6 +76,9 @@ pub fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(refused) => {
             eprint!("{refused}");
+            if !arguments.check_config {
+                notify::status(&format!("not started: mortise.toml is wrong ({}, see the log)", refused.count()));
+            }
             return ExitCode::from(WRONG);
         }
     };
@@ -99,7 +103,8 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             tracing::error!("mortised does not start: {error}");
-            ExitCode::FAILURE
+            notify::status(&format!("not started: {error}"));
+            if error.is_lasting() { ExitCode::from(WRONG) } else { ExitCode::FAILURE }
         }
     }
 }

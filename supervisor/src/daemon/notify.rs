@@ -7,6 +7,12 @@ use sd_notify::NotifyState;
 
 use crate::engine::Controls;
 
+/// The service manager waits for this much longer than we do.
+pub(super) const MARGIN: Duration = Duration::from_secs(10);
+
+/// For one step of the start that has no bound of its own: it goes by the size of what is on the disk.
+pub(super) const STEP: Duration = Duration::from_secs(300);
+
 /// Started: the admin API answers, and it is known whether the base serves. A base that does not is no reason to fail the unit:
 /// modules that are not reached by HTTP run all the same, and the operator needs the API to see why; the status says so.
 pub(super) fn ready(status: &str) {

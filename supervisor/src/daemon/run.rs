@@ -125,10 +125,14 @@ fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         Some(unit) => Layout::detect()?.below(&workers_unit::group(unit)?)?,
     };
     let groups = Arc::new(Groups::open(layout, state.path())?);
+    let step = |what| notify::starting(what, notify::STEP);
+    step("looking at what this host can keep");
     let promises = host::probe(&groups);
     let enforcement = promises.decide(&settings.allow_degraded.iter().copied().collect())?;
     let packages = Arc::new(PackageStore::open(&state.path().join("packages"))?);
+    step("opening the store");
     let (store, records, rebuilt) = store::open(&state.path().join(STORE), &packages)?;
+    step("reading the package of the base");
     let base = settings.base.as_ref().map(|it| base::take_in(it, state.path(), &packages)).transpose()?;
     if handed.is_some() {
         let recorded: Vec<u32> = occupants(&records).filter_map(|it| Some(it.process?.0)).collect();

@@ -4,7 +4,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mortise_control::{ModuleName, TenantName};
 use tokio::signal::unix::Signal;
@@ -21,9 +20,6 @@ use crate::host::Promise;
 use crate::lifecycle::{ModuleKey, default_tenant};
 use crate::package::Installed;
 use crate::store::Rebuilt;
-
-/// The service manager waits for this much longer than we do.
-const MARGIN: Duration = Duration::from_secs(10);
 
 /// How it stands. What it shows is the status for the service manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,12 +123,11 @@ pub(super) async fn keep(
         rebuilt: rebuilt.map(ToString::to_string),
         unfit: None,
     };
-    if let Some(base) = base {
-        notify::status("starting the base");
-        if let Err(reason) = base::bring_up(handle, tenant.clone(), base).await {
-            tracing::error!(reason, "the base does not serve");
-            standing.base = Condition::Fails(reason);
-        }
+    if let Some(base) = base
+        && let Err(reason) = base::bring_up(handle, tenant.clone(), base).await
+    {
+        tracing::error!(reason, "the base does not serve");
+        standing.base = Condition::Fails(reason);
     }
     for address in fresh {
         tracing::warn!(%address, "the running base does not listen there yet; `mortise restart` of the base hands it over");
@@ -141,7 +136,7 @@ pub(super) async fn keep(
     let required = &reload.in_force.settings.readiness;
     let missing = || readiness::missing(&required.modules, &handle.state());
     let tell = |missing: &[Missing]| {
-        notify::starting(&format!("waiting for {}", readiness::list(missing)), required.within + MARGIN);
+        notify::starting(&format!("waiting for {}", readiness::list(missing)), required.within + notify::MARGIN);
     };
     standing.missing = readiness::reached(required.within, &mut changes, missing, tell).await;
     for missing in &standing.missing {

@@ -11,12 +11,9 @@ use nix::sys::signal::{SigSet, Signal};
 use super::{StartError, notify};
 use crate::cgroup;
 
-/// The option that names it.
-const OPTION: &str = "--workers-unit";
-
 /// The v2 group of the unit, as systemd names it.
 pub(super) fn group(unit: &str) -> Result<String, StartError> {
-    let refused = |problem: String| StartError::Argument { option: OPTION, value: unit.to_owned(), problem };
+    let refused = |problem: String| StartError::Unit { unit: unit.to_owned(), problem };
     let mut systemctl = Command::new("systemctl");
     if !nix::unistd::geteuid().is_root() {
         systemctl.arg("--user");

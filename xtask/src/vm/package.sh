@@ -129,6 +129,21 @@ a_reload_takes_all_or_nothing() {
   [ "$(pids)" = "$before" ]
   checked
 }
+a_wrong_configuration_is_not_tried_again() {
+  local drop_in=/etc/mortise/mortise.toml.d/50-test.toml before=$(pids)
+  echo 'logg = "info"' > $drop_in
+  ! systemctl restart mortised
+  is mortised ActiveState failed
+  is mortised ExecMainStatus 78
+  is mortised StatusText 'not started: mortise.toml is wrong (1 error, see the log)'
+  is mortised NRestarts 0
+  # Modules do not notice.
+  checked
+  rm $drop_in
+  systemctl start mortised
+  is mortised StatusText ready
+  [ "$(pids)" = "$before" ]
+}
 it_is_exposed_no_more_than_documented() {
   systemd-analyze security --no-pager mortised.service | tail -1 > /run/exposure
   echo "package: $(cat /run/exposure)" > /dev/ttyS1
@@ -211,7 +226,7 @@ a_purge_leaves_nothing() {
 first_boot() {
   local only=${1#package::} it
   for it in installs a_user_runs_it_without_privileges starts runs_the_tour workers_are_in_their_own_unit the_journal_knows_modules \
-    restarts_of_the_supervisor_lose_nothing a_reload_takes_all_or_nothing \
+    restarts_of_the_supervisor_lose_nothing a_reload_takes_all_or_nothing a_wrong_configuration_is_not_tried_again \
     it_is_exposed_no_more_than_documented a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start \
     sockets_of_systemd_hold_what_comes_meanwhile
   do [[ $it = installs || $it =~ $only ]] && step $it; done

@@ -230,6 +230,14 @@ impl Refused {
         };
         self.0.iter().map(of).sum()
     }
+
+    /// The same, for people.
+    pub fn count(&self) -> String {
+        match self.errors() {
+            1 => "1 error".to_owned(),
+            many => format!("{many} errors"),
+        }
+    }
 }
 
 impl Complaint {
