@@ -1,4 +1,4 @@
-//! `cargo xtask bench ipc|start`: the figures, each beside its limit.
+//! `cargo xtask bench ipc|start|swap`: the figures, each beside its limit.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use xtask::Failure;
 use xtask::command::{cargo, root, run, shown};
 
-use crate::{figures, plot};
+use crate::{figures, plot, swaps};
 
 /// Measure, beside the physical limit of the same run.
 #[derive(Args)]
@@ -27,6 +27,9 @@ pub struct Bench {
     /// Draw the figures into this file, as SVG (ipc --peers)
     #[arg(long, value_name = "FILE", requires = "peers", conflicts_with = "json")]
     plot: Option<PathBuf>,
+    /// How often each case is done (swap)
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    swaps: usize,
     /// Further words for the benchmark program
     #[arg(last = true)]
     rest: Vec<String>,
@@ -38,10 +41,15 @@ enum What {
     Ipc,
     /// Starting and ending a worker
     Start,
+    /// Swaps, rollbacks and publishing, while calls go on
+    Swap,
 }
 
 impl Bench {
     pub fn run(self) -> Result<(), Failure> {
+        if self.what == What::Swap && !self.peers {
+            return swaps::run(self.swaps, self.json);
+        }
         let mut bench = cargo();
         match (self.what, self.peers) {
             (What::Ipc, false) => bench.args(example("shm-rpc", "ipc-bench")),
@@ -53,7 +61,7 @@ impl Bench {
                 run(cargo().args(["build", "--quiet", "--profile", "dist", "--bins", "-p", "mortise-init"]))?;
                 bench.args(example("mortise-supervisor", "start-bench"))
             }
-            (What::Start, true) => return Err("--peers is for ipc".into()),
+            (What::Start | What::Swap, _) => return Err("--peers is for ipc".into()),
         };
         if self.json {
             bench.arg("--json");

@@ -15,6 +15,7 @@ mod figures;
 mod fuzz;
 mod plot;
 mod suites;
+mod swaps;
 mod vm;
 
 use std::process::ExitCode;
