@@ -1,11 +1,14 @@
 //! The payload arena of the own segment: which bytes are free, and blocks on loan.
 #![allow(unsafe_code, reason = "a loan hands out a mutable slice of the arena")]
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use crate::blob::Blob;
 use crate::layout::arena_offset;
 use crate::memory::OwnMemory;
+use crate::payload::Attached;
 use crate::release::Held;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -93,6 +96,10 @@ impl Extents {
     }
 }
 
+/// A blob that the outbox keeps until its message is sent. Taking it out is the owner's duty.
+#[derive(Debug)]
+pub(crate) struct Kept(u64);
+
 /// The own segment as several threads share it: words for whoever holds the ring, blocks for whoever loans them.
 pub(crate) struct Outbox {
     pub(crate) memory: OwnMemory,
@@ -101,6 +108,7 @@ pub(crate) struct Outbox {
     /// A block that came back and waits for a loan of its size, offset in the low half: a call after the other with payloads
     /// of one size goes around the lock. 0: none.
     spare: AtomicU64,
+    blobs: Mutex<Blobs>,
     /// Last: the memory above is unmapped when it tells.
     _held: Held,
 }
@@ -115,7 +123,7 @@ impl Outbox {
     pub(crate) fn new(segment: OwnSegment, held: Held) -> Arc<Self> {
         let OwnSegment { memory, geometry } = segment;
         let arena = Mutex::new(Extents::new(geometry.arena()));
-        Arc::new(Self { memory, geometry, arena, spare: AtomicU64::new(0), _held: held })
+        Arc::new(Self { memory, geometry, arena, spare: AtomicU64::new(0), blobs: Mutex::default(), _held: held })
     }
 
     /// A block of at least `len` bytes.
@@ -152,6 +160,28 @@ impl Outbox {
         }
     }
 
+    /// Keeps a blob whose message is under way to the ring.
+    pub(crate) fn keep(&self, blob: Blob) -> Kept {
+        let mut blobs = lock(&self.blobs);
+        blobs.next += 1;
+        let key = blobs.next;
+        blobs.kept.insert(key, blob);
+        Kept(key)
+    }
+
+    /// The blob that was kept.
+    pub(crate) fn take_kept(&self, kept: Kept) -> Option<Blob> {
+        lock(&self.blobs).kept.remove(&kept.0)
+    }
+
+    /// Takes back what a message has that is not sent.
+    pub(crate) fn give_attached(&self, attached: Attached) {
+        match attached {
+            Attached::Block(block) => self.give(block),
+            Attached::Blob(kept) => drop(self.take_kept(kept)),
+        }
+    }
+
     fn grow(&self, block: &mut Block, len: usize) -> bool {
         // What follows it may be the spare block.
         if let Some(spare) = self.take_spare() {
@@ -165,6 +195,13 @@ impl Outbox {
             lock(&self.arena).shrink(block, len);
         }
     }
+}
+
+/// Blobs whose messages are on their way to the ring.
+#[derive(Default)]
+struct Blobs {
+    next: u64,
+    kept: HashMap<u64, Blob>,
 }
 
 /// A block of the sender's own arena, to be filled in place and then sent: nothing is copied. Dropped unsent, it goes back.

@@ -221,6 +221,12 @@ impl Slot {
         self.0[1] |= u64::from(place) << 16;
     }
 
+    /// Whether a call has anything that does not lie in its slot or the arena.
+    #[inline(always)]
+    pub(crate) fn has_more(&self) -> bool {
+        self.flags() & (CONTEXT | BLOB) != 0
+    }
+
     #[inline(always)]
     pub(crate) fn has_context(&self) -> bool {
         self.flags() & CONTEXT != 0

@@ -7,7 +7,7 @@ use serde::Serialize;
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::CallError;
-use crate::arena::{Block, Loan, Outbox};
+use crate::arena::{Block, Kept, Loan, Outbox};
 use crate::blob::Blob;
 use crate::message::{ARENA, BLOB, Kind, Slot};
 use crate::sync::Arc;
@@ -52,13 +52,14 @@ enum Body<'a> {
     Blob(Blob),
 }
 
-/// What a message has beside its slot.
+/// What a message has beside its slot. As with a block, giving it back is its owner's duty: so it is plain data, and a message that
+/// has nothing of it pays nothing for it.
 #[derive(Debug)]
 pub(crate) enum Attached {
     /// A block of the own arena, to be kept until nobody reads it.
     Block(Block),
-    /// A blob, whose descriptor goes before the message.
-    Blob(Blob),
+    /// A blob in the outbox, whose descriptor goes before the message.
+    Blob(Kept),
 }
 
 /// The first loan of a message whose length is not known.
@@ -130,13 +131,16 @@ impl<'a> Writer<'a> {
                 None
             }
             Body::Arena(loan) => Some(Attached::Block(finish_in_arena(loan, self.len, self.slot, kind, flags))),
-            Body::Blob(blob) => {
-                self.slot.set_head(kind, flags | BLOB, 0);
-                self.slot.set_blob(self.len as u32);
-                Some(Attached::Blob(blob))
-            }
+            Body::Blob(blob) => Some(Attached::Blob(finish_as_blob(self.outbox, blob, self.slot, kind, flags))),
         }
     }
+}
+
+#[cold]
+fn finish_as_blob(outbox: &Outbox, blob: Blob, slot: &mut Slot, kind: Kind, flags: u8) -> Kept {
+    slot.set_head(kind, flags | BLOB, 0);
+    slot.set_blob(blob.len() as u32);
+    outbox.keep(blob)
 }
 
 #[cold]

@@ -6,7 +6,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::arena::Outbox;
+use crate::CallError;
+use crate::arena::{Kept, Outbox};
 use crate::blob::Carriage;
 use crate::control::{Barrier, FUTEX, SOCKET, Wake};
 use crate::futex;
@@ -63,6 +64,15 @@ impl Port {
             // A full socket buffer is a bell that has been rung; a closed one is found out by whoever listens.
             let _ = send(self.bell.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
         }
+    }
+
+    /// Sends the descriptor of a blob whose message is published next.
+    ///
+    /// # Errors
+    /// As [`Carriage::send`].
+    pub(crate) fn send_blob(&self, kept: Kept) -> Result<(), CallError> {
+        let blob = self.outbox.take_kept(kept).ok_or_else(|| CallError::Internal("the blob is not kept".into()))?;
+        self.carriage.send(&self.bell, &blob)
     }
 
     /// Whether the peer's end of the bell is closed.

@@ -55,12 +55,12 @@ impl<'a> View<'a> {
         Self(Content::Frozen(frozen))
     }
 
-    /// The body of a slot that was checked, and that names no blob.
+    /// The body of a slot that was checked. `blob` is looked at if it is that.
     #[inline(always)]
-    pub(crate) fn new(peer: &'a PeerSegment, slot: &'a Slot) -> Self {
+    pub(crate) fn new(peer: &'a PeerSegment, slot: &'a Slot, blob: &'a Option<Frozen>) -> Self {
         Self(match slot.place() {
             Place::Inline { len } => Content::Private(slot.body(len)),
-            Place::Blob { .. } => Content::Private(&[]),
+            Place::Blob { .. } => blob.as_ref().map_or(Content::Private(&[]), Content::Frozen),
             Place::Arena { offset, len } => {
                 let at = arena_offset(peer.geometry.slots()) + offset as usize;
                 Content::Peer { memory: &peer.memory, at, len: len as usize }

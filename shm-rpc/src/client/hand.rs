@@ -71,8 +71,8 @@ impl<'c> Hand<'c> {
     ) -> Result<Ticket, CallError> {
         let port = &self.shared.port;
         let started = self.calls().start(port, method, options, &mut request.slot, &mut request.attached);
-        if let Some(Attached::Block(block)) = request.attached {
-            port.outbox.give(block);
+        if let Some(attached) = request.attached {
+            port.outbox.give_attached(attached);
         }
         started
     }

@@ -87,7 +87,7 @@ impl Reply {
     pub fn view(&self) -> View<'_> {
         match &self.payload {
             Payload::None => View::in_slot(&self.answer.slot),
-            Payload::Arena(shared) => View::new(&shared.port.peer, &self.answer.slot),
+            Payload::Arena(shared) => View::new(&shared.port.peer, &self.answer.slot, &None),
             Payload::Blob(frozen) => View::of_blob(frozen),
         }
     }

@@ -91,10 +91,10 @@ impl<'a> Call<'a> {
     }
 
     #[inline(always)]
-    fn blob(&self) -> Option<&Frozen> {
+    fn blob(&self) -> &Option<Frozen> {
         match &self.hold {
-            Hold::Here(server) => server.intake.blob.as_ref(),
-            Hold::Away(away) => away.blob.as_ref(),
+            Hold::Here(server) => &server.intake.blob,
+            Hold::Away(away) => &away.blob,
             Hold::Answered => answered(),
         }
     }
@@ -123,10 +123,7 @@ impl<'a> Call<'a> {
     #[must_use]
     #[inline(always)]
     pub fn view(&self) -> View<'_> {
-        match self.blob() {
-            None => View::new(&self.shared().port.peer, self.slot()),
-            Some(frozen) => View::of_blob(frozen),
-        }
+        View::new(&self.shared().port.peer, self.slot(), self.blob())
     }
 
     /// The message as a serde value.

@@ -88,12 +88,14 @@ impl Intake {
     /// The call that was taken last has been handed out: what came with it does not belong to the next one.
     #[inline(always)]
     pub(super) fn forget_context(&mut self) {
-        if self.context.is_some() {
-            self.context = None;
+        if self.slot.has_more() {
+            self.forget();
         }
-        if self.blob.is_some() {
-            self.blob = None;
-        }
+    }
+
+    #[cold]
+    fn forget(&mut self) {
+        (self.context, self.blob) = (None, None);
     }
 
     /// The next call. Everything else on the ring is dealt with here.
@@ -141,7 +143,6 @@ impl Intake {
     /// Whether the call that was taken is to be executed.
     #[inline(always)]
     fn admit(&mut self, shared: &Shared, home: &mut Home) -> Result<bool, Violation> {
-        let come = if self.slot.is_blob() { self.take_blob(shared)? } else { Ok(()) };
         if self.slot.has_context() != self.context.is_some() {
             return Err(Violation::Context);
         }
@@ -149,6 +150,9 @@ impl Intake {
         shared.taken.store(taken, Relaxed);
         if taken.saturating_sub(shared.answered.load(Acquire)) > u64::from(self.credits) {
             return Err(Violation::TooMany { limit: self.credits });
+        }
+        if self.slot.is_blob() && !self.take_blob(shared, home)? {
+            return Ok(false);
         }
         let now = self.now.take();
         if let Some(deadline) = self.slot.deadline()
@@ -158,26 +162,27 @@ impl Intake {
             shared.fail_here(home, self, &CallError::Deadline { started: false });
             return Ok(false);
         }
-        if let Err(error) = come {
-            self.forget_context();
-            shared.fail_here(home, self, &error);
-            return Ok(false);
-        }
         Ok(true)
     }
 
     /// Takes the blob that a call names, so that the next call's lies in front.
+    /// False: there was no room for it, and the call has been answered.
     #[cold]
-    fn take_blob(&mut self, shared: &Shared) -> Result<Result<(), CallError>, Violation> {
-        let Place::Blob { len } = self.slot.place() else { return Ok(Ok(())) };
+    fn take_blob(&mut self, shared: &Shared, home: &mut Home) -> Result<bool, Violation> {
+        let Place::Blob { len } = self.slot.place() else { return Ok(true) };
         let (come, rings) = shared.port.carriage.take(&shared.port.bell, len);
         if rings == Rings::Taken {
             // The ring for what the serving task is armed for may be among them: it arms itself anew.
             self.parked.clear(&shared.port.outbox.memory, SOCKET);
         }
+        if let Ok(blob) = come? {
+            self.blob = Some(blob);
+            return Ok(true);
+        }
         // What this side has no room for has not begun.
-        let overloaded = |_| CallError::Overloaded { retry_after: RETRY_AFTER };
-        Ok(come?.map(|blob| self.blob = Some(blob)).map_err(overloaded))
+        self.forget();
+        shared.fail_here(home, self, &CallError::Overloaded { retry_after: RETRY_AFTER });
+        Ok(false)
     }
 
     /// Deals with a message that is no call.

@@ -256,7 +256,7 @@ impl Shared {
                 self.lent.store(lending.lent.len(), Relaxed);
                 wake
             }
-            Attached::Blob(blob) => match self.port.carriage.send(&self.port.bell, &blob) {
+            Attached::Blob(kept) => match self.port.send_blob(kept) {
                 Ok(()) => publish(slot).1,
                 Err(_) => self.refuse(slot, "no descriptor or buffer for it is left", publish),
             },

@@ -51,8 +51,8 @@ impl Calls {
     fn attach(&mut self, port: &Port, index: u16, attached: &mut Option<Attached>) -> Result<(), CallError> {
         match attached.take() {
             Some(Attached::Block(block)) => self.entries[usize::from(index)].block = Some(block),
-            Some(Attached::Blob(blob)) => {
-                port.carriage.send(&port.bell, &blob).inspect_err(|_| self.free.push(index))?;
+            Some(Attached::Blob(kept)) => {
+                port.send_blob(kept).inspect_err(|_| self.free.push(index))?;
             }
             None => {}
         }
