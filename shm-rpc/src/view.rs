@@ -22,9 +22,13 @@ pub struct View<'a>(Content<'a>);
 
 #[derive(Clone, Copy, Debug)]
 enum Content<'a> {
-    Private(&'a [u8]),
-    Frozen(&'a Frozen),
-    Peer { memory: &'a PeerMemory, at: usize, len: usize },
+    /// Nobody can change them; perhaps they are a blob's.
+    Private(&'a [u8], Option<&'a Frozen>),
+    Peer {
+        memory: &'a PeerMemory,
+        at: usize,
+        len: usize,
+    },
 }
 
 /// Why a message is not what was expected. The sender is to blame.
@@ -47,20 +51,21 @@ impl<'a> View<'a> {
     /// The body of an answer that was checked and lies in its slot.
     #[inline(always)]
     pub(crate) fn in_slot(slot: &'a Slot) -> Self {
-        Self(Content::Private(slot.answer_body()))
+        Self(Content::Private(slot.answer_body(), None))
     }
 
     /// A blob.
+    #[cold]
     pub(crate) fn of_blob(frozen: &'a Frozen) -> Self {
-        Self(Content::Frozen(frozen))
+        Self(Content::Private(frozen, Some(frozen)))
     }
 
     /// The body of a slot that was checked. `blob` is looked at if it is that.
     #[inline(always)]
     pub(crate) fn new(peer: &'a PeerSegment, slot: &'a Slot, blob: &'a Option<Frozen>) -> Self {
         Self(match slot.place() {
-            Place::Inline { len } => Content::Private(slot.body(len)),
-            Place::Blob { .. } => blob.as_ref().map_or(Content::Private(&[]), Content::Frozen),
+            Place::Inline { len } => Content::Private(slot.body(len), None),
+            Place::Blob { .. } => return blob.as_ref().map_or(Self(Content::Private(&[], None)), Self::of_blob),
             Place::Arena { offset, len } => {
                 let at = arena_offset(peer.geometry.slots()) + offset as usize;
                 Content::Peer { memory: &peer.memory, at, len: len as usize }
@@ -71,17 +76,16 @@ impl<'a> View<'a> {
     /// Its length in bytes.
     #[must_use]
     #[inline(always)]
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         match self.0 {
-            Content::Private(bytes) => bytes.len(),
-            Content::Frozen(frozen) => frozen.len(),
+            Content::Private(bytes, _) => bytes.len(),
             Content::Peer { len, .. } => len,
         }
     }
 
     /// Whether it has no bytes.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -91,8 +95,7 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub fn as_slice(&self) -> Option<&'a [u8]> {
         match self.0 {
-            Content::Private(bytes) => Some(bytes),
-            Content::Frozen(frozen) => Some(frozen),
+            Content::Private(bytes, _) => Some(bytes),
             Content::Peer { .. } => None,
         }
     }
@@ -101,8 +104,8 @@ impl<'a> View<'a> {
     #[must_use]
     pub const fn frozen(&self) -> Option<&'a Frozen> {
         match self.0 {
-            Content::Frozen(frozen) => Some(frozen),
-            Content::Private(_) | Content::Peer { .. } => None,
+            Content::Private(_, frozen) => frozen,
+            Content::Peer { .. } => None,
         }
     }
 
@@ -114,8 +117,7 @@ impl<'a> View<'a> {
         }
         let target = &mut target[..count];
         match self.0 {
-            Content::Private(bytes) => target.copy_from_slice(&bytes[offset..offset + count]),
-            Content::Frozen(frozen) => target.copy_from_slice(&frozen[offset..offset + count]),
+            Content::Private(bytes, _) => target.copy_from_slice(&bytes[offset..offset + count]),
             Content::Peer { memory, at, .. } => memory.copy_to(at + offset, target),
         }
         count
@@ -125,8 +127,7 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
         match self.0 {
-            Content::Private(bytes) => bytes.to_vec(),
-            Content::Frozen(frozen) => frozen.to_vec(),
+            Content::Private(bytes, _) => bytes.to_vec(),
             Content::Peer { memory, at, len } => {
                 let mut bytes = Vec::new();
                 memory.append_to(at, len, &mut bytes);
@@ -140,15 +141,12 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub fn fold<A>(&self, start: A, mut step: impl FnMut(A, [u64; 8]) -> A) -> A {
         let mut state = start;
-        let mut whole = 0;
+        let whole = self.len() / 64 * 64;
         match self.0 {
-            Content::Private(_) => {}
-            Content::Frozen(frozen) => {
-                whole = frozen.len() / 64 * 64;
-                state = frozen.as_chunks().0.iter().fold(state, |state, block| step(state, words(block)));
+            Content::Private(bytes, _) => {
+                state = bytes.as_chunks().0.iter().fold(state, |state, block| step(state, words(block)));
             }
             Content::Peer { memory, at, len } => {
-                whole = len / 64 * 64;
                 state = memory.fold_blocks(at, len / 64, state, &mut step);
             }
         }
@@ -166,8 +164,7 @@ impl<'a> View<'a> {
     pub fn write_to(&self, offset: usize, fd: impl AsFd) -> io::Result<usize> {
         let offset = offset.min(self.len());
         match self.0 {
-            Content::Private(bytes) => Ok(nix::unistd::write(fd, &bytes[offset..])?),
-            Content::Frozen(frozen) => Ok(nix::unistd::write(fd, &frozen[offset..])?),
+            Content::Private(bytes, _) => Ok(nix::unistd::write(fd, &bytes[offset..])?),
             Content::Peer { memory, at, len } => memory.write_to(at + offset, len - offset, fd),
         }
     }
@@ -179,8 +176,7 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub fn pod<T: FromBytes>(&self) -> Result<T, DecodeError> {
         let value = match self.0 {
-            Content::Private(bytes) => T::read_from_bytes(bytes).ok(),
-            Content::Frozen(frozen) => T::read_from_bytes(frozen).ok(),
+            Content::Private(bytes, _) => T::read_from_bytes(bytes).ok(),
             Content::Peer { len, .. } if len != size_of::<T>() => None,
             Content::Peer { .. } => T::read_from_bytes(&self.to_vec()).ok(),
         };
@@ -195,8 +191,7 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         match self.0 {
-            Content::Private(bytes) => from_slice(bytes),
-            Content::Frozen(frozen) => from_slice(frozen),
+            Content::Private(bytes, _) => from_slice(bytes),
             Content::Peer { .. } => from_slice(&self.to_vec()),
         }
     }
