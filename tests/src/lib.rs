@@ -6,7 +6,7 @@ mod baseline;
 mod world;
 
 pub use baseline::Baseline;
-pub use world::{World, artifacts, eventually};
+pub use world::{World, artifacts, eventually, request_until};
 
 use std::io::Write as _;
 

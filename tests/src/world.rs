@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -208,4 +209,18 @@ pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(20));
     }
     true
+}
+
+/// Sends one request after the other until told to stop, and returns how many.
+///
+/// # Panics
+/// At the first that fails.
+pub fn request_until(stop: &AtomicBool, url: &str) -> u64 {
+    let agent = ureq::Agent::new_with_defaults();
+    let mut asked = 0;
+    while !stop.load(Ordering::Relaxed) {
+        agent.get(url).call().unwrap_or_else(|error| panic!("request {asked}: {error}"));
+        asked += 1;
+    }
+    asked
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mortise_tests::{World, as_root, eventually};
+use mortise_tests::{World, as_root, eventually, request_until};
 use serde_json::{Value, json};
 
 fn report(world: &World) -> Value {
@@ -108,19 +108,11 @@ fn kills_at_random_moments_fail_no_call_and_no_request() {
     }
     assert!(eventually(|| report(&world)["answered"].as_u64() > Some(100)), "{}", report(&world));
     let stop = AtomicBool::new(false);
-    let agent = ureq::Agent::new_with_defaults();
     let url = format!("http://{}/guestbook", world.ingress);
     let mut chance = chance();
     let mut back = Vec::new();
     let asked = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            let mut asked = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                agent.get(&url).call().unwrap_or_else(|error| panic!("request {asked}: {error}"));
-                asked += 1;
-            }
-            asked
-        });
+        let asking = scope.spawn(|| request_until(&stop, &url));
         for kill in 0..kills {
             // Every other time in the middle of a hot swap, which the successor rolls back or forward.
             let swap = (kill % 2 == 1).then(|| {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mortise_tests::{World, artifacts, as_root, eventually};
+use mortise_tests::{World, artifacts, as_root, eventually, request_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -77,17 +77,9 @@ fn upgrades_in_place_fail_no_call_and_no_request() {
     let workers: Vec<Value> = ["unruly", "load", "legacy", "base"].map(|it| world.worker(it)["pid"].clone()).into();
     assert!(eventually(|| report(&world)["answered"].as_u64() > Some(100)), "{}", report(&world));
     let (stop, mut open) = (AtomicBool::new(false), None);
-    let agent = ureq::Agent::new_with_defaults();
     let url = format!("http://{}/guestbook", world.ingress);
     let asked = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            let mut asked = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                agent.get(&url).call().unwrap_or_else(|error| panic!("request {asked}: {error}"));
-                asked += 1;
-            }
-            asked
-        });
+        let asking = scope.spawn(|| request_until(&stop, &url));
         for upgrade in 0..upgrades {
             let binary = &others[upgrade % 2];
             world.mortise(&["upgrade", &binary.display().to_string()]);

@@ -18,7 +18,7 @@ use super::turn::Turn;
 use super::worker::{Frost, LeaveStage, Life, Link, Why, Worker};
 use super::workers::about;
 use super::{Action, ModuleKey, Runtime, Timer};
-use crate::api::{EventKind, KeptStatus, Operation, OperationId, OperationState, Request, StepRecord};
+use crate::api::{EventKind, KeptStatus, OperationId, Request};
 use crate::store::KeptRecord;
 
 impl Worker {
@@ -74,17 +74,9 @@ impl State {
             module.keep_over = false;
         }
         let Ok(plan) = self.plan_discard(&tenant, &name) else { return };
-        let operation = Operation {
-            id: OperationId(format!("keep-{:016x}", turn.draw.number())),
-            request: Request::Discard { tenant, module: name },
-            state: OperationState::Running,
-            steps: vec![StepRecord { step: "accept".to_owned(), at: turn.now.wall }],
-            error: None,
-            receipt: None,
-            started: turn.now.wall,
-            ended: None,
-        };
-        let op = Op::new(operation, Some(key.clone()), self.operations.next_order);
+        let id = OperationId(format!("keep-{:016x}", turn.draw.number()));
+        let request = Request::Discard { tenant, module: name };
+        let op = Op::begun(id, request, key.clone(), self.operations.next_order, turn.now.wall);
         self.propose_plan(op, plan, turn);
     }
 

@@ -74,6 +74,21 @@ pub(super) enum Stage {
 }
 
 impl Op {
+    /// One that begins now.
+    pub(super) fn begun(id: OperationId, request: Request, key: ModuleKey, order: u64, now: Timestamp) -> Self {
+        let operation = Operation {
+            id,
+            request,
+            state: OperationState::Running,
+            steps: vec![StepRecord { step: "accept".to_owned(), at: now }],
+            error: None,
+            receipt: None,
+            started: now,
+            ended: None,
+        };
+        Self::new(operation, Some(key), order)
+    }
+
     pub(super) fn new(operation: Operation, key: Option<ModuleKey>, order: u64) -> Self {
         let stage = match operation.state {
             OperationState::Running => Stage::Running,

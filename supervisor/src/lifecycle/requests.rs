@@ -15,7 +15,7 @@ use super::state::State;
 use super::turn::{About, Turn};
 use super::worker::Life;
 use super::{Action, ModuleKey, ModuleSpec, Package, ResourceId, Runtime, Submitted, Timer};
-use crate::api::{ApiError, Desired, EventKind, Operation, OperationId, OperationState, Request, StepRecord};
+use crate::api::{ApiError, Desired, EventKind, OperationId, Request};
 use crate::store::{Change, ModuleRecord, VersionRecord};
 
 /// What accepting a request changes.
@@ -58,17 +58,7 @@ impl State {
         match self.plan(&id, &request, package, order, turn) {
             Err(error) => turn.act(Action::Answer { ticket, result: Err(error) }),
             Ok(plan) => {
-                let operation = Operation {
-                    id,
-                    request,
-                    state: OperationState::Running,
-                    steps: vec![StepRecord { step: "accept".to_owned(), at: turn.now.wall }],
-                    error: None,
-                    receipt: None,
-                    started: turn.now.wall,
-                    ended: None,
-                };
-                let mut op = Op::new(operation, Some(plan.key.clone()), order);
+                let mut op = Op::begun(id, request, plan.key.clone(), order, turn.now.wall);
                 op.tickets.push(ticket);
                 self.propose_plan(op, plan, turn);
             }

@@ -63,8 +63,8 @@ impl State {
     /// Whether workers of a version that was kept are on their way out: no third generation comes before they are gone.
     fn discards(&self, key: &ModuleKey) -> bool {
         let Some(module) = self.modules.get(key) else { return false };
-        let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
-        workers.into_iter().any(|it| it.cohort < module.record.cohort && it.leaving.is_some())
+        let mut workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
+        workers.any(|it| it.cohort < module.record.cohort && it.leaving.is_some())
     }
 
     /// The cohort that a swap is bringing up and has not committed, with its version.
