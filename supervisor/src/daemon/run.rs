@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use mortise_control::ModuleName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -26,7 +27,7 @@ use crate::engine::{Engine, Parts};
 use crate::host::{self, Enforcement};
 use crate::lifecycle::Runtime;
 use crate::logs::{FileMirror, LogSink, LogStore, Mirror};
-use crate::package::{Digest, Installed, PackageStore};
+use crate::package::{Digest, PackageStore};
 use crate::spawn::{self, Spawner};
 use crate::store::{self, OccupantRecord, Rebuilt, Records, Store};
 
@@ -83,7 +84,8 @@ struct Prepared {
     promises: host::Report,
     enforcement: Enforcement,
     packages: Arc<PackageStore>,
-    base: Option<Installed>,
+    /// The module of `--base`.
+    base: Option<ModuleName>,
     store: Store,
     records: Records,
     rebuilt: Option<Rebuilt>,
@@ -132,8 +134,7 @@ fn prepare(settings: Settings) -> Result<Prepared, StartError> {
     let packages = Arc::new(PackageStore::open(&state.path().join("packages"))?);
     step("opening the store");
     let (store, records, rebuilt) = store::open(&state.path().join(STORE), &packages)?;
-    step("reading the package of the base");
-    let base = settings.base.as_ref().map(|it| base::take_in(it, state.path(), &packages)).transpose()?;
+    let base = settings.base.as_deref().map_or(Ok(None), base::look)?;
     if handed.is_some() {
         let recorded: Vec<u32> = occupants(&records).filter_map(|it| Some(it.process?.0)).collect();
         spawn::collect_strangers(&recorded);
@@ -209,7 +210,7 @@ async fn serve(
     let http_folder = spawning.http_folder();
     let config = settings.policy(http_folder.clone());
     let spawner = Spawner::new(spawning, Arc::clone(&groups))?;
-    clean_up(&records, &spawner, &groups, &packages, base.as_ref(), rebuilt.is_some()).await;
+    clean_up(&records, &spawner, &groups, &packages, rebuilt.is_some()).await;
 
     let admin_socket = settings.admin_socket();
     let admin_is_held = admin.is_some();
@@ -249,7 +250,7 @@ async fn serve(
     let shutdown = Shutdown::default();
     let api = AdminApi {
         handle: handle.clone(),
-        packages,
+        packages: Arc::clone(&packages),
         doctor: Places {
             state: state.path().into(),
             run: run.path().into(),
@@ -265,6 +266,12 @@ async fn serve(
     let watchdog = tokio::spawn(notify::watchdog(controls.clone()));
 
     let replacing = standing::Replacing { shutdown: &shutdown, state: state.path() };
+    let base = settings.base.as_deref().map(|path| base::Wanted {
+        path,
+        state: state.path(),
+        packages: &packages,
+        module: base,
+    });
     let told = tokio::select! {
         // Whichever comes first; a base that takes long does not keep anybody from stopping.
         biased;
@@ -381,21 +388,18 @@ async fn clean_up(
     spawner: &Spawner,
     groups: &Arc<Groups>,
     packages: &Arc<PackageStore>,
-    base: Option<&Installed>,
     is_rebuilt: bool,
 ) {
     let occupied = records.workers.iter().filter(|it| it.occupant.is_some()).map(|it| it.worker).collect();
     let swept = spawner.sweep(occupied).await;
-    let keep: Result<_, _> = records.versions.iter().map(|it| it.digest.parse::<Digest>()).collect();
-    let base = base.map(|it| it.digest);
+    let keep: Result<std::collections::BTreeSet<_>, _> =
+        records.versions.iter().map(|it| it.digest.parse::<Digest>()).collect();
     let (groups, packages) = (Arc::clone(groups), Arc::clone(packages));
     let resources = tokio::task::spawn_blocking(move || {
         match keep {
             // A new store may not know all that the old one did.
             Ok(_) if is_rebuilt => {}
             Ok(keep) => {
-                let mut keep: std::collections::BTreeSet<_> = keep;
-                keep.extend(base);
                 if let Err(error) = packages.retain(&keep) {
                     tracing::warn!(%error, "packages that nobody registered are left");
                 }

@@ -18,7 +18,6 @@ use crate::api::{ApiError, Snapshot};
 use crate::engine::{Controls, EngineHandle};
 use crate::host::Promise;
 use crate::lifecycle::{ModuleKey, default_tenant};
-use crate::package::Installed;
 use crate::store::Rebuilt;
 
 /// How it stands. What it shows is the status for the service manager.
@@ -103,14 +102,13 @@ impl Replacing<'_> {
 pub(super) async fn keep(
     handle: &EngineHandle,
     controls: &Controls,
-    base: Option<Installed>,
+    base: Option<base::Wanted<'_>>,
     fresh: &[SocketAddr],
     (reload, hangups, http_folder): (&mut Reload, &mut Signal, &Path),
     replacing: &Replacing<'_>,
     rebuilt: Option<&Rebuilt>,
 ) {
     controls.settled().await;
-    let module = base.as_ref().map(|it| it.manifest.name.clone());
     let tenant = default_tenant();
     // `NAME: WHY`.
     let not_kept = |it: &String| it.split(':').next()?.parse().ok().filter(|it: &Promise| it.is_required());
@@ -123,11 +121,19 @@ pub(super) async fn keep(
         rebuilt: rebuilt.map(ToString::to_string),
         unfit: None,
     };
-    if let Some(base) = base
-        && let Err(reason) = base::bring_up(handle, tenant.clone(), base).await
-    {
-        tracing::error!(reason, "the base does not serve");
-        standing.base = Condition::Fails(reason);
+    let mut module = base.as_ref().and_then(|it| it.module.clone());
+    if let Some(base) = base {
+        let brought_up = match base.take_in().await {
+            Ok(base) => {
+                module = Some(base.manifest.name.clone());
+                base::bring_up(handle, tenant.clone(), base).await
+            }
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = brought_up {
+            tracing::error!(reason, "the base does not serve");
+            standing.base = Condition::Fails(reason);
+        }
     }
     for address in fresh {
         tracing::warn!(%address, "the running base does not listen there yet; `mortise restart` of the base hands it over");

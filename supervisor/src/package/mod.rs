@@ -15,6 +15,7 @@ mod bounds;
 mod collect;
 mod digest;
 mod error;
+mod fingerprint;
 mod header;
 mod pack;
 mod read;
@@ -25,6 +26,7 @@ mod unpack;
 
 pub use digest::{Digest, InvalidDigest};
 pub use error::PackageError;
+pub use fingerprint::fingerprint;
 pub use pack::{Packed, pack};
 pub use store::{Installed, PackageStore};
 pub(crate) use tree::open_inside;

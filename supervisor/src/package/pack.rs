@@ -73,7 +73,7 @@ pub fn pack(folder: &Path, out: &Path) -> Result<Packed, PackageError> {
     Ok(Packed { digest, manifest, files, content_bytes, package_bytes })
 }
 
-fn module_toml(tree: &Tree, folder: &Path) -> Result<Vec<u8>, PackageError> {
+pub(super) fn module_toml(tree: &Tree, folder: &Path) -> Result<Vec<u8>, PackageError> {
     let path = path(FILE_NAME)?;
     let (found, _) = tree.stat(&path).map_err(PackageError::disk("read", folder.join(FILE_NAME)))?;
     if found != Found::File {
@@ -88,7 +88,7 @@ fn module_toml(tree: &Tree, folder: &Path) -> Result<Vec<u8>, PackageError> {
     Ok(text)
 }
 
-fn path(text: &str) -> Result<PackagePath, PackageError> {
+pub(super) fn path(text: &str) -> Result<PackagePath, PackageError> {
     PackagePath::new(text).map_err(|why| PackageError::file(text, why.to_string(), "Rename it."))
 }
 

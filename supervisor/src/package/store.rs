@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 use super::seal::{Sealed, Sealing};
-use super::{Digest, PackageError, bounds, unpack};
+use super::{Digest, PackageError, bounds, pack, unpack};
 use crate::manifest::{FILE_NAME, Manifest};
 
 const INCOMING: &str = "incoming";
@@ -123,6 +123,17 @@ impl PackageStore {
         let package_bytes = sealed.body_bytes + super::seal::BYTES as u64;
         let folder = self.tree(&sealed.digest);
         Ok(Installed { digest: sealed.digest, manifest: content.manifest, folder, package_bytes })
+    }
+
+    /// Packs the module in `folder` and takes it in.
+    ///
+    /// # Errors
+    /// [`PackageError`]; then nothing of it is left on disk.
+    pub fn install_packed(&self, folder: &Path) -> Result<Installed, PackageError> {
+        let scratch = self.scratch()?;
+        let out = scratch.path().join("packed");
+        pack(folder, &out)?;
+        self.install(File::open(&out).map_err(PackageError::disk("open", &out))?)
     }
 
     fn scratch(&self) -> Result<TempDir, PackageError> {
