@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::blob::Blob;
+use crate::geometry::PAGE;
 use crate::layout::arena_offset;
 use crate::memory::OwnMemory;
 use crate::payload::Attached;
@@ -96,6 +97,13 @@ impl Extents {
     }
 }
 
+/// What is free, and how far the arena has been touched: a multiple of a page.
+#[derive(Debug)]
+struct Arena {
+    extents: Extents,
+    filled: u32,
+}
+
 /// A blob that the outbox keeps until its message is sent. Taking it out is the owner's duty.
 #[derive(Debug)]
 pub(crate) struct Kept(u64);
@@ -104,7 +112,7 @@ pub(crate) struct Kept(u64);
 pub(crate) struct Outbox {
     pub(crate) memory: OwnMemory,
     pub(crate) geometry: Geometry,
-    arena: Mutex<Extents>,
+    arena: Mutex<Arena>,
     /// A block that came back and waits for a loan of its size, offset in the low half: a call after the other with payloads
     /// of one size goes around the lock. 0: none.
     spare: AtomicU64,
@@ -122,7 +130,7 @@ impl fmt::Debug for Outbox {
 impl Outbox {
     pub(crate) fn new(segment: OwnSegment, held: Held) -> Arc<Self> {
         let OwnSegment { memory, geometry } = segment;
-        let arena = Mutex::new(Extents::new(geometry.arena()));
+        let arena = Mutex::new(Arena { extents: Extents::new(geometry.arena()), filled: 0 });
         Arc::new(Self { memory, geometry, arena, spare: AtomicU64::new(0), blobs: Mutex::default(), _held: held })
     }
 
@@ -139,9 +147,21 @@ impl Outbox {
             if block.len == wanted.max(1).next_multiple_of(GRAIN) {
                 return Ok(block);
             }
-            lock(&self.arena).give(block);
+            lock(&self.arena).extents.give(block);
         }
-        lock(&self.arena).take(wanted).ok_or(CallError::Overloaded { retry_after: crate::RETRY_AFTER })
+        let mut arena = lock(&self.arena);
+        let block = arena.extents.take(wanted).ok_or(CallError::Overloaded { retry_after: crate::RETRY_AFTER })?;
+        self.fill(&mut arena, &block);
+        Ok(block)
+    }
+
+    /// Touches every page that `block` has and that lies before it: its reader does not read holes, which he would be charged for.
+    fn fill(&self, arena: &mut Arena, block: &Block) {
+        while arena.filled < block.offset + block.len {
+            // Nothing from here on has ever been lent.
+            self.memory.store(arena_offset(self.geometry.slots()) + arena.filled as usize, 0, Relaxed);
+            arena.filled += PAGE as u32;
+        }
     }
 
     fn take_spare(&self) -> Option<Block> {
@@ -156,7 +176,7 @@ impl Outbox {
     pub(crate) fn give(&self, block: Block) {
         let word = u64::from(block.offset) | u64::from(block.len) << 32;
         if self.spare.compare_exchange(0, word, AcqRel, Relaxed).is_err() {
-            lock(&self.arena).give(block);
+            lock(&self.arena).extents.give(block);
         }
     }
 
@@ -185,14 +205,18 @@ impl Outbox {
     fn grow(&self, block: &mut Block, len: usize) -> bool {
         // What follows it may be the spare block.
         if let Some(spare) = self.take_spare() {
-            lock(&self.arena).give(spare);
+            lock(&self.arena).extents.give(spare);
         }
-        u32::try_from(len).is_ok_and(|len| lock(&self.arena).grow(block, len))
+        let Ok(len) = u32::try_from(len) else { return false };
+        let mut arena = lock(&self.arena);
+        let has_grown = arena.extents.grow(block, len);
+        self.fill(&mut arena, block);
+        has_grown
     }
 
     fn shrink(&self, block: &mut Block, len: u32) {
         if len.max(1).next_multiple_of(GRAIN) < block.len {
-            lock(&self.arena).shrink(block, len);
+            lock(&self.arena).extents.shrink(block, len);
         }
     }
 }

@@ -138,6 +138,14 @@ pub enum Violation {
         /// The arena's length.
         arena: u32,
     },
+    /// A payload in pages of the arena that were never written: reading them would be charged to the reader.
+    #[error("a payload at {offset}+{len}, where nothing was ever written")]
+    Hole {
+        /// Its offset in the arena.
+        offset: u32,
+        /// Its length.
+        len: u32,
+    },
     /// A place to tell a release at that does not exist.
     #[error("release place {found} does not exist")]
     ReleasePlace {

@@ -5,7 +5,8 @@
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use crate::layout::slot_offset;
+use crate::geometry::PAGE;
+use crate::layout::{arena_offset, slot_offset};
 use crate::mapped::End;
 use crate::memory::OwnMemory;
 use crate::{CallError, CallOptions, Client, Deadline, Geometry, Pending, Reply, Server, Violation};
@@ -14,6 +15,8 @@ use crate::{CallError, CallOptions, Client, Deadline, Geometry, Pending, Reply, 
 mod blobs;
 #[cfg(test)]
 mod fields;
+#[cfg(test)]
+mod holes;
 
 /// The words of a slot behind the first.
 const CONTENT: usize = 7;
@@ -33,7 +36,15 @@ struct Liar {
 
 impl Liar {
     fn new(end: End) -> Self {
-        Self { memory: end.own.memory, _rest: (end.peer, end.wake), position: 0 }
+        let liar = Self { memory: end.own.memory, _rest: (end.peer, end.wake), position: 0 };
+        // Holes are another lie.
+        liar.touch(0);
+        liar
+    }
+
+    /// Makes a page of the arena one that was written.
+    fn touch(&self, page: usize) {
+        self.memory.store(arena_offset(geometry().slots()) + page * PAGE, 0, Relaxed);
     }
 
     /// Publishes a message as an honest peer would, with whatever content.

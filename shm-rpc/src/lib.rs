@@ -47,6 +47,7 @@
 mod clock;
 mod control;
 mod error;
+mod filled;
 mod geometry;
 mod layout;
 #[cfg_attr(loom, path = "memory_loom.rs")]

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use nix::sys::stat::fstat;
 
+use crate::filled::{Filled, first_hole};
 use crate::layout::{self, AT_ABILITIES, AT_ARENA, AT_MAGIC, AT_VERSION_SLOTS, EVERYONES_BARRIER, MAGIC, VERSION};
 use crate::memory::{OwnMemory, PeerMemory};
 use crate::segment::{SEALS, seals};
@@ -32,6 +33,14 @@ pub enum SegmentError {
         found: i32,
         /// The seals it must have.
         expected: i32,
+    },
+    /// Pages of the control page or the ring were never written. The writer of the segment is to blame.
+    #[error("a segment whose first hole is at {found}, where it must be written up to {expected}")]
+    Hole {
+        /// Where the first hole is.
+        found: u64,
+        /// Where the arena begins.
+        expected: u64,
     },
     /// The header is of another layout or another geometry. The writer of the segment is to blame.
     #[error("a segment with header word {at} = {found:#018x}, where {expected:#018x} is expected")]
@@ -101,10 +110,12 @@ impl OwnSegment {
 pub struct PeerSegment {
     pub(crate) memory: PeerMemory,
     pub(crate) geometry: Geometry,
+    pub(crate) filled: Filled,
 }
 
 impl PeerSegment {
-    /// Checks a sealed segment's size, seals and header, and maps it. The descriptor is not kept.
+    /// Checks a sealed segment's size, seals and header, and maps it. If it has an arena another descriptor of it is kept, to
+    /// find out how far its writer has filled that.
     ///
     /// # Errors
     /// [`SegmentError`] for whatever does not hold.
@@ -114,6 +125,11 @@ impl PeerSegment {
         if !found.contains(SEALS) {
             return Err(SegmentError::Seals { found: found.bits(), expected: SEALS.bits() });
         }
+        // Who reads a hole is charged for the page that fills it.
+        let (found, expected) = (first_hole(&fd, 0)?, layout::arena_offset(geometry.slots()) as u64);
+        if found < expected {
+            return Err(SegmentError::Hole { found, expected });
+        }
         let memory = PeerMemory::map(&fd, geometry.bytes())?;
         for (at, expected) in header(geometry) {
             let found = memory.load(at, std::sync::atomic::Ordering::Acquire);
@@ -121,7 +137,8 @@ impl PeerSegment {
                 return Err(SegmentError::Header { at, found, expected });
             }
         }
-        Ok(Self { memory, geometry })
+        let filled = Filled::new(&fd, geometry)?;
+        Ok(Self { memory, geometry, filled })
     }
 
     /// Its sizes.
@@ -181,12 +198,18 @@ mod tests {
         assert!(matches!(PeerSegment::map(&fd, Geometry::DEFAULT), Err(SegmentError::Seals { .. })));
         assert!(matches!(PeerSegment::map(&fd, other), Err(SegmentError::Size { .. })));
         segment::seal(&fd).unwrap();
-        assert!(matches!(PeerSegment::map(&fd, Geometry::DEFAULT), Err(SegmentError::Header { .. })));
+        let (found, expected) = (0, 8192);
+        assert!(
+            matches!(PeerSegment::map(&fd, Geometry::DEFAULT), Err(SegmentError::Hole { found: f, expected: e }) if (f, e) == (found, expected))
+        );
         assert!(PeerSegment::map(sealed(), Geometry::DEFAULT).is_ok());
         // Same number of bytes, other meaning.
         let swapped = Geometry::new(128, (1 << 20) - 4096).unwrap();
         assert_eq!(swapped.bytes(), Geometry::DEFAULT.bytes());
-        assert!(matches!(PeerSegment::map(sealed(), swapped), Err(SegmentError::Header { .. })));
+        let fd = segment::create(swapped).unwrap();
+        drop(OwnSegment::map(&fd, swapped).unwrap());
+        segment::seal(&fd).unwrap();
+        assert!(matches!(PeerSegment::map(&fd, Geometry::DEFAULT), Err(SegmentError::Header { .. })));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use zerocopy::IntoBytes;
 
 use crate::control::RELEASE_PLACES;
+use crate::filled::Filled;
 use crate::layout::{LINE, SLOT_WORDS};
 use crate::options::{Context, Tags, Trace};
 use crate::{CallOptions, Deadline, Violation};
@@ -259,7 +260,7 @@ impl Slot {
 
     /// Checks the body against the slot and the peer's arena.
     #[inline(always)]
-    fn check_body(&self, arena: u32) -> Result<(), Violation> {
+    fn check_body(&self, arena: &Filled) -> Result<(), Violation> {
         match self.place() {
             Place::Inline { len } => {
                 let limit = if self.flags() & DEADLINE != 0 { BODY_BEFORE_DEADLINE } else { BODY };
@@ -269,8 +270,9 @@ impl Slot {
                 Err(Violation::InlineLength { found: len as u16, limit: limit as u16 })
             }
             Place::Arena { offset, len } => match offset.checked_add(len) {
-                Some(end) if end <= arena => Ok(()),
-                _ => Err(Violation::Payload { offset, len, arena }),
+                Some(end) if arena.covers(end) => Ok(()),
+                Some(end) if end <= arena.len() => Err(Violation::Hole { offset, len }),
+                _ => Err(Violation::Payload { offset, len, arena: arena.len() }),
             },
             Place::Blob { .. } => self.check_blob(),
         }
@@ -288,9 +290,9 @@ impl Slot {
         }
     }
 
-    /// Checks it as a message from a caller whose arena has `arena` bytes, and says what it is.
+    /// Checks it as a message from a caller whose arena this is, and says what it is.
     #[inline(always)]
-    pub(crate) fn check_request(&self, arena: u32) -> Result<Kind, Violation> {
+    pub(crate) fn check_request(&self, arena: &Filled) -> Result<Kind, Violation> {
         match self.kind()? {
             Kind::Call => {
                 self.only_flags(DEADLINE | ARENA | CONTEXT | BLOB)?;
@@ -304,9 +306,9 @@ impl Slot {
         }
     }
 
-    /// Checks it as a message from a callee whose arena has `arena` bytes, and says what it is.
+    /// Checks it as a message from a callee whose arena this is, and says what it is.
     #[inline(always)]
-    pub(crate) fn check_response(&self, arena: u32) -> Result<Kind, Violation> {
+    pub(crate) fn check_response(&self, arena: &Filled) -> Result<Kind, Violation> {
         match self.kind()? {
             kind @ (Kind::Reply | Kind::Fault | Kind::Error) => {
                 self.only_flags(ARENA | BLOB)?;

@@ -387,3 +387,43 @@ fn the_end_of_the_wake_socket_is_noticed_by_a_waiting_thread() {
     drop(callee);
     assert_eq!(pending.wait().unwrap_err(), CallError::NotStarted);
 }
+
+/// Whether a thread of this process sleeps on a futex that other processes may share: on a ring, not on a lock.
+fn sleeps_on_a_ring(thread: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap();
+    let mut words = text.split_whitespace();
+    let (call, operation) = (words.next().unwrap(), words.nth(1).unwrap_or_default());
+    let operation = i32::from_str_radix(operation.trim_start_matches("0x"), 16);
+    call == nix::libc::SYS_futex.to_string() && operation.is_ok_and(|it| it & nix::libc::FUTEX_PRIVATE_FLAG == 0)
+}
+
+#[test]
+fn whoever_sleeps_for_an_answer_is_awake_once_the_callee_is_said_to_be_gone() {
+    for _ in 0..20 {
+        let (caller, _callee) = End::pair(Geometry::DEFAULT, Geometry::DEFAULT).unwrap();
+        let client = Client::new(caller);
+        let (send, receive) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let sleeper = std::thread::spawn({
+            let client = client.clone();
+            move || {
+                send.send(nix::unistd::gettid().as_raw()).unwrap();
+                let outcome = client.call(0, &CallOptions::NONE, ());
+                // It is there to be looked at.
+                while gone.try_recv().is_err() {
+                    std::hint::spin_loop();
+                }
+                outcome
+            }
+        });
+        let thread = receive.recv().unwrap();
+        while !sleeps_on_a_ring(thread) {
+            std::thread::yield_now();
+        }
+        client.peer_gone();
+        let asleep = sleeps_on_a_ring(thread);
+        go.send(()).unwrap();
+        assert_eq!(sleeper.join().unwrap().unwrap_err(), CallError::NotStarted);
+        assert!(!asleep);
+    }
+}

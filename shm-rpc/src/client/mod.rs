@@ -56,6 +56,7 @@ impl Shared {
         let mut calls = self.lock();
         calls.peer_gone(&self.port);
         self.unlock(calls);
+        self.wake_leader();
     }
 
     /// The callee lied in an answer.
@@ -64,6 +65,7 @@ impl Shared {
         let mut calls = self.lock();
         let error = calls.accuse(violation);
         self.unlock(calls);
+        self.wake_leader();
         error
     }
 

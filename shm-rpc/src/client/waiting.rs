@@ -101,6 +101,20 @@ impl Shared {
         }
     }
 
+    /// Nothing comes any more: the thread that sleeps on the ring for all need not wait for its next look. It may be about to
+    /// sleep, so one wake is not enough.
+    #[cold]
+    pub(super) fn wake_leader(&self) {
+        loop {
+            let calls = self.lock();
+            let asleep_on = calls.has_leader.then(|| calls.next().1);
+            self.unlock(calls);
+            let Some(offset) = asleep_on else { return };
+            self.port.peer.memory.wake(offset);
+            std::thread::yield_now();
+        }
+    }
+
     /// The leader is awake.
     fn wake_up(&self, empty: u32, offset: usize) {
         let mut calls = self.lock();

@@ -110,6 +110,7 @@ fn name_of(violation: Violation) -> &'static str {
         Violation::Flags { .. } => "flags",
         Violation::InlineLength { .. } => "length",
         Violation::Payload { .. } => "payload",
+        Violation::Hole { .. } => "hole",
         Violation::ReleasePlace { .. } => "place",
         Violation::UnknownCall { .. } => "call",
         Violation::TakenThrough { .. } => "taken",

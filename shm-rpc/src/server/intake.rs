@@ -124,7 +124,7 @@ impl Intake {
             }
             // Before anything is executed: after our death the caller knows by this what was never started.
             control::store_taken_through(&shared.port.outbox.memory, self.receiver.position());
-            let kind = self.slot.check_request(shared.port.peer.geometry.arena())?;
+            let kind = self.slot.check_request(&shared.port.peer.filled)?;
             if kind != Kind::Call {
                 self.note(shared, kind)?;
             } else if self.admit(shared, home)? {

@@ -54,7 +54,7 @@ impl Calls {
             return Ok(Took::Nothing);
         }
         control::store_taken_through(&port.outbox.memory, self.receiver.position());
-        let kind = answer.slot.check_response(port.peer.geometry.arena())?;
+        let kind = answer.slot.check_response(&port.peer.filled)?;
         if answer.slot.is_blob() {
             self.take_blob(port, answer)?;
         }
