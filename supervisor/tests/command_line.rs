@@ -99,7 +99,10 @@ fn an_operation_is_waited_for_and_its_failure_is_1() {
     let done = say(&fake, &["--json", "swap", "spell@1.1.0"]).json();
     assert_eq!((&done["state"], &done["request"]["kind"]), (&json!("done"), &json!("swap")));
     assert_eq!(say(&fake, &["rollback", "spell"]).out, "rolled spell back\n");
-    assert_eq!(say(&fake, &["discard", "spell"]).out, "ended what was kept of spell\n");
+    assert_eq!(say(&fake, &["discard", "spell"]).out, "ended what was kept or ran beside of spell\n");
+    let beside = say(&fake, &["--json", "start", "spell@1.1.0", "--beside"]).json();
+    assert_eq!(beside["request"]["kind"], "start-beside");
+    assert!(say(&fake, &["start", "spell", "--beside"]).err.contains("mortise start spell@VERSION --beside"));
     assert_eq!(say(&fake, &["scale", "spell", "3"]).out, "scaled spell to 3 workers\n");
     assert_eq!(say(&fake, &["scale", "spell", "default"]).out, "scaled spell to what its module.toml says\n");
     assert!(say(&fake, &["scale", "spell", "many"]).err.contains("neither a number nor `default`"));

@@ -89,6 +89,19 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keep_ms: Option<u64>,
     },
+    /// Run another installed version beside the one in charge: done when its workers are ready and every caller can reach them.
+    /// It gets what routes send it and nothing else. A swap to it puts it in charge alone; a discard ends it.
+    StartBeside {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// Which version.
+        #[schema(value_type = String)]
+        version: Version,
+    },
     /// Put the version that is kept frozen in charge again; the one that was in charge is kept in its place.
     Rollback {
         /// Whose.
@@ -101,7 +114,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keep_ms: Option<u64>,
     },
-    /// End the version that is kept frozen. The supervisor asks for this by itself when its time is over.
+    /// End the version that is kept frozen or runs beside the one in charge. The supervisor asks for this by itself when the time
+    /// of a kept one is over.
     Discard {
         /// Whose.
         #[schema(value_type = String)]
@@ -158,6 +172,7 @@ impl Request {
             | Self::Stop { tenant, .. }
             | Self::Restart { tenant, .. }
             | Self::Swap { tenant, .. }
+            | Self::StartBeside { tenant, .. }
             | Self::Rollback { tenant, .. }
             | Self::Discard { tenant, .. }
             | Self::Scale { tenant, .. }
@@ -176,6 +191,7 @@ impl Request {
             | Self::Stop { module, .. }
             | Self::Restart { module, .. }
             | Self::Swap { module, .. }
+            | Self::StartBeside { module, .. }
             | Self::Rollback { module, .. }
             | Self::Discard { module, .. }
             | Self::Scale { module, .. }

@@ -63,6 +63,10 @@ pub struct ModuleStatus {
     /// Which version the operator wants to run.
     #[schema(value_type = Option<String>)]
     pub version: Option<Version>,
+    /// Which version runs beside it, and gets what routes send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub beside: Option<Version>,
     /// Installed versions, newest first.
     pub installed: Vec<InstalledVersion>,
     /// Its services.

@@ -121,6 +121,10 @@ pub enum Command {
         /// MODULE (the newest version) or MODULE@VERSION.
         #[arg(value_name = "MODULE[@VERSION]")]
         module: ModuleTarget,
+        /// Run MODULE@VERSION beside the version in charge. It gets what routes send it; `mortise swap` puts it in charge alone,
+        /// `mortise discard` ends it.
+        #[arg(long)]
+        beside: bool,
     },
     /// Let a module finish what is in flight and end it: done when its workers are gone.
     Stop {
@@ -150,7 +154,7 @@ pub enum Command {
         #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
         keep: Option<Duration>,
     },
-    /// End the version that is kept frozen and print what was given back.
+    /// End the version that is kept frozen, or that runs beside the one in charge, and print what was given back.
     Discard {
         /// Which module.
         module: ModuleName,

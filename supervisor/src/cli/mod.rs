@@ -46,6 +46,7 @@ use arguments::Command;
 use fault::{Done, End, Fault};
 use screen::Paint;
 use session::Session;
+use target::ModuleTarget;
 
 /// Runs `mortise` with the arguments of this process.
 #[must_use]
@@ -101,8 +102,12 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
             let request = Request::Uninstall { tenant, module: module.module, version: module.version };
             operations::change(session, request).await
         }
-        Command::Start { module } => {
-            let request = Request::Start { tenant, module: module.module, version: module.version };
+        Command::Start { module: ModuleTarget { module, version }, beside } => {
+            let request = match (beside, version) {
+                (true, Some(version)) => Request::StartBeside { tenant, module, version },
+                (true, None) => return Err(which_beside(&module).into()),
+                (false, version) => Request::Start { tenant, module, version },
+            };
             operations::change(session, request).await
         }
         Command::Stop { module } => operations::change(session, Request::Stop { tenant, module }).await,
@@ -147,6 +152,10 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
     }
 }
 
+fn which_beside(module: &mortise_control::ModuleName) -> Fault {
+    Fault::command_line(format!("--beside needs a version: write `mortise start {module}@VERSION --beside`"))
+}
+
 fn milliseconds(it: std::time::Duration) -> u64 {
     u64::try_from(it.as_millis()).unwrap_or(u64::MAX)
 }
@@ -160,7 +169,7 @@ enum Name {
 fn names(command: &Command) -> Vec<Name> {
     let module = |it: &mortise_control::ModuleName| Name::Module(it.to_string());
     match command {
-        Command::Uninstall { module: it } | Command::Start { module: it } => vec![module(&it.module)],
+        Command::Uninstall { module: it } | Command::Start { module: it, .. } => vec![module(&it.module)],
         Command::Swap { module: it, .. } => vec![module(&it.module)],
         Command::Stop { module: it }
         | Command::Restart { module: it }

@@ -102,8 +102,9 @@ fn doing(request: &Request) -> String {
         Request::Stop { module, .. } => format!("stopping {module}"),
         Request::Restart { module, .. } => format!("restarting {module}"),
         Request::Swap { module, version, .. } => format!("swapping {module} to {version}"),
+        Request::StartBeside { module, version, .. } => format!("starting {module}@{version} beside"),
         Request::Rollback { module, .. } => format!("rolling {module} back"),
-        Request::Discard { module, .. } => format!("ending what is kept of {module}"),
+        Request::Discard { module, .. } => format!("ending what is kept or runs beside of {module}"),
         Request::Scale { module, .. } => format!("scaling {module}"),
         Request::Publish { module, .. } => format!("publishing {module}"),
         Request::Unpublish { module, .. } => format!("withdrawing {module}"),
@@ -122,8 +123,11 @@ fn done(request: &Request) -> String {
         Request::Stop { module, .. } => format!("stopped {module}"),
         Request::Restart { module, .. } => format!("restarted {module}"),
         Request::Swap { module, version, .. } => format!("swapped {module} to {version}"),
+        Request::StartBeside { module, version, .. } => {
+            format!("{module}@{version} runs beside; it gets what routes send it")
+        }
         Request::Rollback { module, .. } => format!("rolled {module} back"),
-        Request::Discard { module, .. } => format!("ended what was kept of {module}"),
+        Request::Discard { module, .. } => format!("ended what was kept or ran beside of {module}"),
         Request::Scale { module, instances, .. } => match instances {
             Some(1) => format!("scaled {module} to 1 worker"),
             Some(many) => format!("scaled {module} to {many} workers"),

@@ -292,6 +292,7 @@ mod tests {
             runtime: None,
             desired: Desired::Running,
             version: None,
+            beside: None,
             installed: vec![],
             services: vec![],
             workers: vec![worker],

@@ -147,6 +147,7 @@ mod tests {
             runtime: Some(RuntimeKind::Sdk),
             desired,
             version: None,
+            beside: None,
             installed: Vec::new(),
             services: Vec::new(),
             workers: states.iter().map(worker).collect(),

@@ -113,6 +113,7 @@ mod tests {
             runtime: Some(runtime),
             desired: Desired::Running,
             version: None,
+            beside: None,
             installed: vec![],
             services: services.iter().map(status).collect(),
             workers: vec![],

@@ -104,7 +104,7 @@ impl State {
                 _ => None,
             });
             let version = match op.request() {
-                Request::Swap { version, .. } => Some(version),
+                Request::Swap { version, .. } | Request::StartBeside { version, .. } => Some(version),
                 Request::Rollback { .. } => module.record.kept.as_ref().map(|it| &it.version),
                 _ => coming,
             };

@@ -30,7 +30,7 @@ impl State {
             let targets = self.targets(id, &service);
             let weight = |it: &ChannelId| {
                 let callee = self.channels.get(it).and_then(|it| self.slots.get(it.edge.callee));
-                callee.map_or(1, |it| self.share(it))
+                callee.map_or(1, |it| self.default_share(it))
             };
             let targets = targets.into_iter().map(|channel| Target { channel, weight: weight(&channel) }).collect();
             let offer = self.offer(id, &service);
@@ -56,9 +56,9 @@ impl State {
             && self.in_charge(callee)
     }
 
-    /// Whether a worker's cohort is, or was, in charge of its module.
+    /// Whether a worker's cohort is, or was, in charge of its module, or serves beside it.
     fn in_charge(&self, worker: &Worker) -> bool {
-        self.modules.get(&worker.key).is_some_and(|it| worker.cohort <= it.record.cohort)
+        self.modules.get(&worker.key).is_some_and(|it| worker.cohort <= it.record.cohort || it.is_beside(worker.cohort))
     }
 
     fn providers(&self, caller: &Worker, service: &ServiceName) -> impl Iterator<Item = &Worker> {
@@ -131,8 +131,8 @@ impl State {
         }
     }
 
-    /// The channels over which calls of a service go. Workers of the cohort in charge answer; while some of them have no open
-    /// channel to this caller yet, those that they supersede go on answering.
+    /// The channels over which calls of a service go. Workers of the cohort in charge, and of the one beside it, answer; while some
+    /// of them have no open channel to this caller yet, those that they supersede go on answering.
     fn targets(&self, id: WorkerId, service: &ServiceName) -> Vec<ChannelId> {
         let Some(caller) = self.slots.get(id) else { return Vec::new() };
         let mut fresh = Vec::new();
@@ -147,7 +147,7 @@ impl State {
                 Some(EdgeState::Waiting | EdgeState::Parted) | None => None,
             };
             let open = open.filter(|_| self.granted(&edge));
-            let current = self.modules.get(&callee.key).is_some_and(|it| it.record.cohort == callee.cohort);
+            let current = self.modules.get(&callee.key).is_some_and(|it| it.stands(callee.cohort));
             match (&callee.leaving, open) {
                 (None, open) if current => {
                     complete &= open.is_some() || !callee.serves();

@@ -95,7 +95,15 @@ impl State {
         unwell.take(present.len() / 2).map(|it| it.id).collect()
     }
 
-    /// The share of the calls that a worker gets.
+    /// The share of the calls for which no route says who answers: none of them goes to a version beside the one in charge.
+    pub(super) fn default_share(&self, worker: &Worker) -> u32 {
+        match self.modules.get(&worker.key).is_some_and(|it| it.is_beside(worker.cohort)) {
+            true => 0,
+            false => self.share(worker),
+        }
+    }
+
+    /// The share of the calls that a worker gets, of those that its version gets.
     pub(super) fn share(&self, worker: &Worker) -> u32 {
         let out = worker.unwell.is_some() && self.left_out(&worker.key, worker.cohort).contains(&worker.id);
         u32::from(!out)

@@ -80,18 +80,18 @@ impl State {
         routes
     }
 
-    /// Workers of the cohort in charge; while they are not all ready, also those they will supersede.
+    /// Workers of the cohort in charge and of the one beside it; while not all in charge are ready, also those they will supersede.
     fn http_targets(&self, key: &ModuleKey, service: &mortise_control::ServiceName) -> Vec<HttpTarget> {
         let Some(module) = self.modules.get(key) else { return Vec::new() };
         let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
         workers
-            .filter(|it| it.stays() && it.cohort <= module.record.cohort)
+            .filter(|it| it.stays() && (it.cohort <= module.record.cohort || module.is_beside(it.cohort)))
             .filter(|it| it.spec.provided(service).is_some_and(|it| it.http.is_some()))
             .map(|it| HttpTarget {
                 worker: it.id,
                 module: it.key.module.clone(),
                 version: it.spec.version.clone(),
-                weight: self.share(it),
+                weight: self.default_share(it),
                 socket: self.config.http_folder.join(format!("{}.sock", it.id)),
                 reach: match it.role {
                     Role::Sdk | Role::Base => HttpReach::Direct,

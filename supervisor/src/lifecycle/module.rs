@@ -64,6 +64,7 @@ impl Module {
             published: BTreeSet::new(),
             cohort: 0,
             kept: None,
+            beside: None,
             instances: None,
         };
         let (versions, workers, ended) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
@@ -80,6 +81,22 @@ impl Module {
             Some(version) => self.versions.get(version),
             None => self.versions.last_key_value().map(|(_, it)| it),
         }
+    }
+
+    /// Whether a set of workers serves: the one in charge, or the one beside it.
+    pub(super) fn stands(&self, cohort: u64) -> bool {
+        cohort == self.record.cohort || self.is_beside(cohort)
+    }
+
+    pub(super) fn is_beside(&self, cohort: u64) -> bool {
+        self.record.beside.as_ref().is_some_and(|it| it.cohort == cohort)
+    }
+
+    /// The sets of workers that serve, with their versions; none if the module is not to run.
+    pub(super) fn standing(&self) -> Vec<(u64, Version)> {
+        let charge = self.record.version.as_ref().filter(|_| self.runs()).map(|it| (self.record.cohort, it.clone()));
+        let beside = self.record.beside.as_ref().filter(|_| self.runs()).map(|it| (it.cohort, it.version.clone()));
+        charge.into_iter().chain(beside).collect()
     }
 
     /// How many workers of a version it should have.

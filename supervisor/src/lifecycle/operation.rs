@@ -139,7 +139,10 @@ impl Op {
 
     /// Whether it makes a new cohort beside the one in charge.
     pub(super) fn replaces(&self) -> bool {
-        matches!(self.request(), Request::Swap { .. } | Request::Restart { .. } | Request::Rollback { .. })
+        matches!(
+            self.request(),
+            Request::Swap { .. } | Request::StartBeside { .. } | Request::Restart { .. } | Request::Rollback { .. }
+        )
     }
 
     pub(super) fn has_taken(&self, step: &str) -> bool {
@@ -303,6 +306,7 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
     operation.receipt = match op.request() {
         Request::Stop { .. }
         | Request::Swap { .. }
+        | Request::StartBeside { .. }
         | Request::Rollback { .. }
         | Request::Discard { .. }
         | Request::Scale { .. }
@@ -322,6 +326,7 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Stop { .. } => "stop",
         Request::Restart { .. } => "restart",
         Request::Swap { .. } => "swap",
+        Request::StartBeside { .. } => "start beside",
         Request::Rollback { .. } => "rollback",
         Request::Discard { .. } => "discard",
         Request::Scale { .. } => "scale",

@@ -13,7 +13,7 @@ use super::turn::Turn;
 use super::worker::{LeaveStage, Life, Worker};
 use super::{Action, ModuleKey, Runtime, Timer};
 use crate::api::{ApiError, Blame, ErrorCode, OperationId, Request};
-use crate::store::{Change, EndKind, ModuleRecord};
+use crate::store::{BesideRecord, Change, EndKind, ModuleRecord};
 
 /// Who keeps a publish from being done.
 enum Unrouted {
@@ -45,6 +45,10 @@ impl State {
             Request::Install { .. } => self.end_operation(id, Ok(()), turn),
             Request::Start { .. } => self.operate_start(id, &key, turn),
             Request::Scale { .. } => self.operate_scale(id, &key, turn),
+            Request::StartBeside { .. } => match self.incoming(&key) {
+                Some((cohort, version)) => self.operate_swap(id, &key, cohort, &version, turn),
+                None => self.operate_routing(id, &key, turn),
+            },
             Request::Swap { .. } | Request::Restart { .. } | Request::Rollback { .. } => match self.incoming(&key) {
                 Some((cohort, version)) if !self.has_no_workers(&key) || self.is_other_version(&key, &version) => {
                     self.operate_swap(id, &key, cohort, &version, turn);
@@ -52,26 +56,32 @@ impl State {
                 Some(_) | None if self.modules.get(&key).is_some_and(|it| it.record.cohort == order) => {
                     self.operate_replace(id, &key, turn);
                 }
+                // It has put the version beside in charge.
+                None if self.operations.get(id).is_some_and(|it| it.has_taken("commit")) => {
+                    self.operate_replace(id, &key, turn);
+                }
                 Some(_) | None => self.operate_start(id, &key, turn),
             },
-            Request::Publish { .. } => {
-                self.take_step(id, "route", turn);
-                let last = self.operations.get(id).and_then(|it| it.unrouted);
-                let unrouted = self.unrouted(&key, last);
-                match unrouted {
-                    Unrouted::Nobody => self.end_operation(id, Ok(()), turn),
-                    Unrouted::Base => {}
-                    Unrouted::Caller(caller) => {
-                        if let Some(op) = self.operations.get_mut(id) {
-                            op.unrouted = Some(caller);
-                        }
-                    }
-                }
-            }
+            Request::Publish { .. } => self.operate_routing(id, &key, turn),
             Request::Unpublish { .. } => {
                 self.take_step(id, "close", turn);
                 if self.is_withdrawn(&key) {
                     self.end_operation(id, Ok(()), turn);
+                }
+            }
+        }
+    }
+
+    /// Done when whoever may call the module's services can reach every worker that answers them.
+    fn operate_routing(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
+        self.take_step(id, "route", turn);
+        let last = self.operations.get(id).and_then(|it| it.unrouted);
+        match self.unrouted(key, last) {
+            Unrouted::Nobody => self.end_operation(id, Ok(()), turn),
+            Unrouted::Base => {}
+            Unrouted::Caller(caller) => {
+                if let Some(op) = self.operations.get_mut(id) {
+                    op.unrouted = Some(caller);
                 }
             }
         }
@@ -102,17 +112,19 @@ impl State {
 
     fn operate_scale(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
         let Some(module) = self.modules.get(key) else { return };
-        let (cohort, version) = (module.record.cohort, module.record.version.clone());
+        let standing = module.standing();
         let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
-        let leaves = workers.into_iter().any(|it| it.cohort == cohort && it.leaving.is_some());
-        let Some(version) = version.filter(|_| module.runs()) else {
+        let leaves = workers.into_iter().any(|it| module.stands(it.cohort) && it.leaving.is_some());
+        if standing.is_empty() {
             return self.end_operation(id, Ok(()), turn);
-        };
+        }
         self.take_step(id, if leaves { "drain" } else { "start" }, turn);
         let trouble = self.operations.get(id).and_then(|it| it.trouble.clone());
-        if let Some(error) = trouble.or_else(|| self.hopeless(key, cohort)).or_else(|| self.starved(key, cohort)) {
+        let fault = |(cohort, _): &(u64, Version)| self.hopeless(key, *cohort).or_else(|| self.starved(key, *cohort));
+        let serves = standing.iter().all(|(cohort, version)| self.cohort_serves(key, *cohort, version));
+        if let Some(error) = trouble.or_else(|| standing.iter().find_map(fault)) {
             self.end_operation(id, Err(error), turn);
-        } else if !leaves && self.cohort_serves(key, cohort, &version) && self.peers_let_go(id, turn) {
+        } else if !leaves && serves && self.peers_let_go(id, turn) {
             self.take_step(id, "ready", turn);
             self.end_operation(id, Ok(()), turn);
         }
@@ -131,7 +143,13 @@ impl State {
             let request = self.operations.get(id).map(|it| it.request().clone());
             let kept = request.and_then(|it| self.keeps_after(key, &it, turn.now.wall));
             let (Some(module), Some(op)) = (self.modules.get(key), self.operations.get_mut(id)) else { return };
-            let record = ModuleRecord { version: Some(version.clone()), cohort, kept, ..module.record.clone() };
+            let record = match op.request() {
+                Request::StartBeside { .. } => {
+                    let beside = Some(BesideRecord { version: version.clone(), cohort });
+                    ModuleRecord { beside, ..module.record.clone() }
+                }
+                _ => ModuleRecord { version: Some(version.clone()), cohort, kept, ..module.record.clone() },
+            };
             op.stage = Stage::Committing;
             let changes = [Change::PutModule(record.clone()), Change::PutOperation(Box::new(op.record()))];
             self.journal.stage(Purpose::Commit(id.clone(), record), changes);
@@ -147,7 +165,10 @@ impl State {
         let key = record.key.clone();
         self.apply(Change::PutModule(record));
         self.time_kept(&key, turn);
-        self.take_step(id, "flip", turn);
+        // Nothing flips where a version has come beside another.
+        if self.operations.get(id).is_some_and(|it| !matches!(it.request(), Request::StartBeside { .. })) {
+            self.take_step(id, "flip", turn);
+        }
     }
 
     /// After the commit: the old cohort goes.
@@ -223,7 +244,7 @@ impl State {
     fn operate_discard(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
         let Some(module) = self.modules.get(key) else { return };
         let left = module.workers.iter().filter_map(|it| self.slots.get(*it));
-        let left: Vec<&Worker> = left.filter(|it| it.cohort < module.record.cohort).collect();
+        let left: Vec<&Worker> = left.filter(|it| it.cohort != module.record.cohort).collect();
         let alive = left.iter().any(|it| it.alive());
         let empty = left.is_empty();
         self.take_step(id, if alive { "drain" } else { "clean-up" }, turn);
@@ -316,7 +337,9 @@ impl State {
         let Some(op) = self.operations.on_mut(key) else { return };
         let awaited = match op.request() {
             Request::Start { .. } | Request::Scale { .. } => cohort == current,
-            Request::Swap { .. } | Request::Restart { .. } | Request::Rollback { .. } if op.order > current => {
+            Request::Swap { .. } | Request::StartBeside { .. } | Request::Restart { .. } | Request::Rollback { .. }
+                if op.order > current =>
+            {
                 cohort == op.order
             }
             _ => false,
@@ -414,7 +437,7 @@ impl State {
         let Some(module) = self.modules.get(key) else { return true };
         let callees = module.workers.iter().filter_map(|it| self.slots.get(*it));
         let called = |it: &&Worker| it.key != caller.key && it.stays() && it.connected();
-        callees.filter(|it| called(it) && it.cohort == module.record.cohort).all(|callee| {
+        callees.filter(|it| called(it) && module.stands(it.cohort)).all(|callee| {
             let edge = Edge { caller: caller.id, callee: callee.id, service: service.clone() };
             match self.edges.get(&edge) {
                 None => false,
@@ -444,7 +467,12 @@ impl State {
         let waiting: Vec<OperationId> = self
             .operations
             .unended()
-            .filter(|it| matches!(it.request(), Request::Publish { .. } | Request::Unpublish { .. }))
+            .filter(|it| {
+                matches!(
+                    it.request(),
+                    Request::Publish { .. } | Request::Unpublish { .. } | Request::StartBeside { .. }
+                )
+            })
             .map(|it| it.operation.id.clone())
             .collect();
         self.touched.operations.extend(waiting);

@@ -79,8 +79,10 @@ pub(super) fn still_running(key: &ModuleKey, version: &Version) -> ApiError {
 }
 
 pub(super) fn other_version_runs(key: &ModuleKey, running: &Version, asked: &Version) -> ApiError {
-    conflict(format!("{key} runs version {running}"))
-        .remedy(format!("`mortise swap {}@{asked}` replaces it.", key.module))
+    conflict(format!("{key} runs version {running}")).remedy(format!(
+        "`mortise swap {name}@{asked}` replaces it; `mortise start {name}@{asked} --beside` runs {asked} beside it.",
+        name = key.module
+    ))
 }
 
 pub(super) fn published_elsewhere(tenant_service: &ServiceName, owner: &ModuleKey) -> ApiError {
@@ -115,6 +117,37 @@ pub(super) fn resource_in_use(resource: &ResourceName, users: &str) -> ApiError 
 pub(super) fn still_kept(key: &ModuleKey, version: &Version) -> ApiError {
     conflict(format!("{key} {version} is kept frozen for a rollback"))
         .remedy(format!("`mortise discard {}` ends it.", key.module))
+}
+
+pub(super) fn runs_beside(module: &Module) -> ApiError {
+    let key = &module.record.key;
+    let version = |it: Option<&Version>| it.map_or_else(|| "another version".to_owned(), ToString::to_string);
+    let beside = version(module.record.beside.as_ref().map(|it| &it.version));
+    let charge = version(module.record.version.as_ref());
+    conflict(format!("{key} {beside} runs beside {charge}")).remedy(format!(
+        "`mortise discard {name}` ends {beside}; `mortise swap {name}@{beside}` puts it in charge alone.",
+        name = key.module
+    ))
+}
+
+pub(super) fn not_ready_beside(module: &Module, version: &Version) -> ApiError {
+    let key = &module.record.key;
+    conflict(format!("{key} {version} runs beside, but not all its workers are ready"))
+        .remedy(format!("`mortise status {name}` says why; `mortise discard {name}` ends it.", name = key.module))
+}
+
+pub(super) fn in_charge(key: &ModuleKey, version: &Version) -> ApiError {
+    conflict(format!("{key} {version} is in charge: it cannot run beside itself"))
+        .remedy(format!("`mortise scale {} N` runs more workers of it.", key.module))
+}
+
+pub(super) fn cannot_run_beside(key: &ModuleKey, runtime: &Runtime) -> ApiError {
+    let why = match runtime {
+        Runtime::Base => "is a base, which has the listeners for clients",
+        Runtime::Sdk | Runtime::Http | Runtime::Resource { .. } => "only holds resources",
+    };
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, format!("{key} {why}: no other version of it runs beside it"))
+        .remedy(format!("`mortise swap {}@VERSION` replaces it.", key.module))
 }
 
 pub(super) fn nothing_kept(module: &Module) -> ApiError {

@@ -31,6 +31,8 @@ pub(super) struct Plan {
 pub(super) enum Then {
     Nothing,
     Work,
+    /// The changes are the commit of a swap: what it replaces goes.
+    Replace,
 }
 
 impl Plan {
@@ -69,6 +71,9 @@ impl State {
         op.stage = Stage::Accepting;
         op.removes = plan.removes;
         op.changes = plan.changes;
+        if plan.then == Then::Replace {
+            op.push_step("commit", turn.now.wall);
+        }
         self.propose(op, &plan.then, turn);
     }
 
@@ -117,6 +122,9 @@ impl State {
             self.ended_on_disk(id, turn);
         }
         if let Some(key) = key {
+            if self.operations.get(id).is_some_and(|it| it.has_taken("commit")) {
+                self.time_kept(&key, turn);
+            }
             self.retry_resources(&key);
             self.touch_module(&key);
         }
@@ -156,7 +164,8 @@ impl State {
             Request::Start { tenant, module, version } => self.plan_start(tenant, module, version.as_ref(), order),
             Request::Stop { tenant, module } => self.plan_stop(tenant, module),
             Request::Restart { tenant, module } => self.plan_restart(tenant, module),
-            Request::Swap { tenant, module, version, keep_ms } => self.plan_swap(tenant, module, version, *keep_ms),
+            Request::Swap { tenant, module, version, .. } => self.plan_swap(tenant, module, version, request, turn),
+            Request::StartBeside { tenant, module, version } => self.plan_start_beside(tenant, module, version),
             Request::Rollback { tenant, module, keep_ms } => self.plan_rollback(tenant, module, *keep_ms),
             Request::Discard { tenant, module } => self.plan_discard(tenant, module),
             Request::Scale { tenant, module, instances } => self.plan_scale(tenant, module, *instances),
@@ -226,6 +235,7 @@ impl State {
         {
             return Err(match worker.is_kept() {
                 true => refuse::still_kept(&key, &worker.spec.version),
+                false if module.is_beside(worker.cohort) => refuse::runs_beside(module),
                 false => refuse::still_running(&key, &worker.spec.version),
             });
         }
@@ -283,6 +293,7 @@ impl State {
                 return Err(refuse::other_version_runs(&key, &running, &version));
             }
         }
+        alone(module)?;
         self.check_version(&key, module, &installed.spec)?;
         let record =
             ModuleRecord { desired: Desired::Running, version: Some(version), cohort: order, ..module.record.clone() };
@@ -297,15 +308,22 @@ impl State {
         for resource in self.resources_of(&key) {
             self.unused(resource)?;
         }
-        let record = ModuleRecord { desired: Desired::Installed, version: None, kept: None, ..module.record.clone() };
+        let record = ModuleRecord {
+            desired: Desired::Installed,
+            version: None,
+            kept: None,
+            beside: None,
+            ..module.record.clone()
+        };
         Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
     }
 
     fn plan_restart(&self, tenant: &TenantName, module: &ModuleName) -> Result<Plan, ApiError> {
         let (key, module) = self.idle_module(tenant, module)?;
         let installed = module.current().ok_or_else(|| refuse::not_running(&key, "restart"))?;
+        alone(module)?;
         self.check_version(&key, module, &installed.spec)?;
-        Ok(Plan::new(key, without_kept(module), Then::Work))
+        Ok(Plan::new(key, alone_in_charge(module), Then::Work))
     }
 
     fn plan_swap(
@@ -313,7 +331,8 @@ impl State {
         tenant: &TenantName,
         module: &ModuleName,
         version: &Version,
-        keep_ms: Option<u64>,
+        request: &Request,
+        turn: &Turn<'_>,
     ) -> Result<Plan, ApiError> {
         let (key, module) = self.idle_module(tenant, module)?;
         let next = module.versions.get(version).ok_or_else(|| refuse::no_version(module, version))?;
@@ -326,10 +345,41 @@ impl State {
             ))
             .remedy("Stop the module, then start that version."));
         }
-        check_keep(&key, &installed.spec, keep_ms)?;
+        if let Request::Swap { keep_ms, .. } = request {
+            check_keep(&key, &installed.spec, *keep_ms)?;
+        }
         self.check_version(&key, module, &next.spec)?;
-        let changes = if installed.spec.version == *version { Vec::new() } else { without_kept(module) };
-        Ok(Plan::new(key, changes, Then::Work))
+        if let Some(beside) = module.record.beside.clone().filter(|it| it.version == *version) {
+            // What is there and ready takes charge in one step.
+            if !self.cohort_ready(&key, beside.cohort, module.wanted(&next.spec)) {
+                return Err(refuse::not_ready_beside(module, version));
+            }
+            let kept = self.keeps_after(&key, request, turn.now.wall);
+            let (version, cohort) = (Some(beside.version), beside.cohort);
+            let record = ModuleRecord { version, cohort, kept, beside: None, ..module.record.clone() };
+            return Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Replace));
+        }
+        if installed.spec.version == *version {
+            return Ok(Plan::new(key, Vec::new(), Then::Work));
+        }
+        alone(module)?;
+        Ok(Plan::new(key, alone_in_charge(module), Then::Work))
+    }
+
+    fn plan_start_beside(&self, tenant: &TenantName, module: &ModuleName, version: &Version) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let next = module.versions.get(version).ok_or_else(|| refuse::no_version(module, version))?;
+        let installed = module.current().ok_or_else(|| refuse::not_running(&key, "run it beside"))?;
+        let mut runtimes = [&installed.spec.runtime, &next.spec.runtime].into_iter();
+        if let Some(runtime) = runtimes.find(|it| matches!(it, Runtime::Base | Runtime::Resource { .. })) {
+            return Err(refuse::cannot_run_beside(&key, runtime));
+        }
+        if installed.spec.version == *version {
+            return Err(refuse::in_charge(&key, version));
+        }
+        alone(module)?;
+        self.check_version(&key, module, &next.spec)?;
+        Ok(Plan::new(key, alone_in_charge(module), Then::Work))
     }
 
     fn plan_rollback(&self, tenant: &TenantName, module: &ModuleName, keep_ms: Option<u64>) -> Result<Plan, ApiError> {
@@ -344,7 +394,7 @@ impl State {
 
     pub(super) fn plan_discard(&self, tenant: &TenantName, module: &ModuleName) -> Result<Plan, ApiError> {
         let (key, module) = self.idle_module(tenant, module)?;
-        let changes = without_kept(module);
+        let changes = alone_in_charge(module);
         let then = if changes.is_empty() { Then::Nothing } else { Then::Work };
         Ok(Plan::new(key, changes, then))
     }
@@ -424,10 +474,15 @@ fn check_keep(key: &ModuleKey, spec: &ModuleSpec, keep_ms: Option<u64>) -> Resul
     }
 }
 
-/// Whatever is kept ends.
-fn without_kept(module: &Module) -> Vec<Change> {
-    if module.record.kept.is_none() {
+/// Whatever is kept, or runs beside, ends.
+fn alone_in_charge(module: &Module) -> Vec<Change> {
+    if module.record.kept.is_none() && module.record.beside.is_none() {
         return Vec::new();
     }
-    vec![Change::PutModule(ModuleRecord { kept: None, ..module.record.clone() })]
+    vec![Change::PutModule(ModuleRecord { kept: None, beside: None, ..module.record.clone() })]
+}
+
+/// What makes a set of workers has to wait while there are two that serve: which of them goes is the operator's to say.
+fn alone(module: &Module) -> Result<(), ApiError> {
+    if module.record.beside.is_some() { Err(refuse::runs_beside(module)) } else { Ok(()) }
 }

@@ -140,7 +140,7 @@ impl State {
     fn trouble_of_resource(&mut self, key: &ModuleKey, id: &ResourceId, text: &str) {
         let Some(op) = self.operations.on_mut(key) else { return };
         let concerned = match op.request() {
-            Request::Swap { version, .. } => *version == id.version,
+            Request::Swap { version, .. } | Request::StartBeside { version, .. } => *version == id.version,
             Request::Start { .. } | Request::Restart { .. } => true,
             Request::Install { .. }
             | Request::Uninstall { .. }

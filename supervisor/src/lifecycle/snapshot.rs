@@ -74,6 +74,7 @@ impl State {
             runtime: module.shown_version().map(|it| runtime_kind(&it.spec.runtime)),
             desired: module.record.desired,
             version: module.record.version.clone(),
+            beside: module.record.beside.as_ref().map(|it| it.version.clone()),
             installed: installed.collect(),
             services: self.services(module),
             workers: workers.map(|it| self.worker_status(module, it)).chain(module.ended.iter().cloned()).collect(),
@@ -105,7 +106,7 @@ impl State {
 
     fn worker_status(&self, module: &Module, worker: &Worker) -> WorkerStatus {
         let published = worker.stays()
-            && worker.cohort <= module.record.cohort
+            && (worker.cohort <= module.record.cohort || module.is_beside(worker.cohort))
             && worker.spec.provides.iter().any(|it| module.record.published.contains(&it.service));
         let state = match worker.life {
             Life::Backoff => WorkerState::Backoff,

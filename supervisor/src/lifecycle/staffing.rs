@@ -1,7 +1,8 @@
-//! Which workers a module should have: instances of the cohort in charge, and of the one that a swap is bringing up.
+//! Which workers a module should have: instances of the cohort in charge, of the one beside it, and of the one that a swap is
+//! bringing up.
 //!
 //! Cohorts carry the order number of the operation that made them, so a cohort below the one in charge was superseded and
-//! one above it was never committed.
+//! one above it runs beside it, or did until just now, or was never committed.
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ impl State {
         let Some(module) = self.modules.get(key) else { return };
         let (runs, current) = (module.runs(), module.record.cohort);
         let kept = module.record.kept.as_ref().map(|it| it.cohort);
-        let version = module.record.version.clone();
+        let standing = module.standing();
+        let dismissed = self.dismisses(key);
         let incoming = self.incoming(key);
         let staffed = self.staffed(key);
         let workers: Vec<WorkerId> = module.workers.iter().copied().collect();
@@ -34,10 +36,10 @@ impl State {
                 if idle || self.may_leave(key) {
                     self.leave(id, Why::Stopped, turn);
                 }
-            } else if incoming.as_ref().is_some_and(|(it, _)| *it == cohort) {
-            } else if cohort > current {
+            } else if incoming.iter().chain(&standing).any(|(it, _)| *it == cohort && cohort > current) {
+            } else if cohort > current && !dismissed {
                 self.leave(id, Why::RolledBack, turn);
-            } else if !runs {
+            } else if !runs || cohort > current {
                 self.leave(id, Why::Stopped, turn);
             } else if kept == Some(cohort) && (staffed || idle) {
                 self.leave(id, Why::Kept, turn);
@@ -49,9 +51,9 @@ impl State {
             return;
         }
         self.expire_kept(key, turn);
-        if runs && let Some(version) = version {
-            self.hire(key, current, &version, turn);
-            self.dismiss(key, turn);
+        for (cohort, version) in standing {
+            self.hire(key, cohort, &version, turn);
+            self.dismiss(key, cohort, &version, turn);
         }
         if let Some((cohort, version)) = incoming
             && !self.discards(key)
@@ -67,17 +69,25 @@ impl State {
         workers.any(|it| it.cohort < module.record.cohort && it.leaving.is_some())
     }
 
+    /// Whether a cohort above the one in charge is one that has served and is let go, rather than one that never came to.
+    fn dismisses(&self, key: &ModuleKey) -> bool {
+        let request = self.operations.on(key).filter(|it| it.accepted()).map(super::operation::Op::request);
+        matches!(request, Some(Request::Discard { .. } | Request::Stop { .. }))
+    }
+
     /// The cohort that a swap is bringing up and has not committed, with its version.
     pub(super) fn incoming(&self, key: &ModuleKey) -> Option<(u64, Version)> {
         let op = self.operations.on(key)?;
         let module = self.modules.get(key)?;
-        if !matches!(op.stage, Stage::Running | Stage::Committing) || op.order <= module.record.cohort {
+        let made = op.order <= module.record.cohort || module.is_beside(op.order);
+        if !matches!(op.stage, Stage::Running | Stage::Committing) || made {
             return None;
         }
         match op.request() {
             Request::Swap { version, .. } if module.record.version.as_ref() != Some(version) => {
                 Some((op.order, version.clone()))
             }
+            Request::StartBeside { version, .. } => Some((op.order, version.clone())),
             Request::Restart { .. } => Some((op.order, module.record.version.clone()?)),
             Request::Rollback { .. } => Some((op.order, module.record.kept.as_ref()?.version.clone())),
             _ => None,
@@ -125,10 +135,10 @@ impl State {
     }
 
     /// Workers beyond those that the module should have leave: first who is of no use yet, then the youngest places.
-    fn dismiss(&mut self, key: &ModuleKey, turn: &mut Turn<'_>) {
+    fn dismiss(&mut self, key: &ModuleKey, cohort: u64, version: &Version, turn: &mut Turn<'_>) {
         let Some(module) = self.modules.get(key) else { return };
-        let Some(installed) = module.current() else { return };
-        let (cohort, wanted) = (module.record.cohort, module.wanted(&installed.spec) as usize);
+        let Some(installed) = module.versions.get(version) else { return };
+        let wanted = module.wanted(&installed.spec) as usize;
         let present = module.workers.iter().filter_map(|it| self.slots.get(*it));
         let mut present: Vec<&Worker> = present.filter(|it| it.cohort == cohort && it.leaving.is_none()).collect();
         present.sort_by_key(|it| (!it.stays(), it.id));

@@ -26,6 +26,10 @@ pub struct ModuleRecord {
     /// The set of workers that was in charge before and is kept for a rollback.
     #[serde(default)]
     pub kept: Option<KeptRecord>,
+    /// The set of workers of another version that serves beside the one in charge. Never together with [`Self::kept`]: a module
+    /// has at most two generations of workers.
+    #[serde(default)]
+    pub beside: Option<BesideRecord>,
     /// How many workers it has; none: as its module.toml says.
     #[serde(default)]
     pub instances: Option<u32>,
@@ -40,6 +44,15 @@ pub struct KeptRecord {
     pub cohort: u64,
     /// When it ends.
     pub until: Timestamp,
+}
+
+/// A version that runs beside the one in charge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BesideRecord {
+    /// Which version.
+    pub version: Version,
+    /// Its set of workers.
+    pub cohort: u64,
 }
 
 /// An installed version.

@@ -193,6 +193,7 @@ fn status(name: &str) -> ModuleStatus {
         runtime: Some(RuntimeKind::Sdk),
         desired: Desired::Installed,
         version: None,
+        beside: None,
         installed: vec![installed(Version::new(1, 0, 0))],
         services: vec![],
         workers: vec![],

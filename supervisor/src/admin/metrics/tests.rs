@@ -28,6 +28,7 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
         runtime: Some(RuntimeKind::Sdk),
         desired: Desired::Running,
         version: Some(semver::Version::new(1, 2, 0)),
+        beside: None,
         installed: vec![],
         services: vec![ServiceStatus {
             service: ServiceName::new("spell").unwrap(),

@@ -1,5 +1,6 @@
 //! `step` against a simulated host that obeys its actions: named scenarios, and random ones with faults.
 
+mod beside;
 mod chance;
 mod crashes;
 mod host;

@@ -52,7 +52,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..12u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..13u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -99,6 +99,7 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         8 => rollback(module),
         9 => discard(module),
         10 => scale(module, major as u32),
+        11 => beside(module, major),
         _ => uninstall(module, Some(major)),
     }
 }
@@ -225,7 +226,13 @@ fn check_quiet(host: &Host) {
                 let failed =
                     workers.iter().any(|it| matches!(it.life, Life::Settled(EndKind::Failed | EndKind::Exited)));
                 let starved = workers.iter().any(|it| it.life == Life::Waiting);
-                assert!(failed || starved || workers.iter().all(|it| it.cohort == record.cohort), "{workers:#?}");
+                assert!(failed || starved || workers.iter().all(|it| module.stands(it.cohort)), "{workers:#?}");
+                if let Some(beside) = &record.beside {
+                    assert!(record.kept.is_none(), "a third generation: {record:?}");
+                    let present = workers.iter().filter(|it| it.cohort == beside.cohort).count();
+                    let wanted = module.wanted(&module.versions[&beside.version].spec);
+                    assert_eq!(present, wanted as usize, "{workers:#?}");
+                }
             }
         }
     }
@@ -239,6 +246,7 @@ fn check_quiet(host: &Host) {
 fn check_calls(host: &Host) {
     let ready = |it: &&crate::lifecycle::worker::Worker| it.life == Life::Running && it.ready;
     let workers: Vec<_> = host.state.slots.workers().filter(ready).collect();
+    let stands = |it: &crate::lifecycle::worker::Worker| host.state.modules[&it.key].stands(it.cohort);
     for caller in &workers {
         for callee in &workers {
             for provided in &callee.spec.provides {
@@ -256,7 +264,7 @@ fn check_calls(host: &Host) {
                     service: provided.service.clone(),
                 };
                 let parted = host.state.edges.get(&edge) == Some(&crate::lifecycle::channel::EdgeState::Parted);
-                if published && asks && caller.key != callee.key && callee.cohort == record.cohort && !parted {
+                if published && asks && caller.key != callee.key && stands(callee) && !parted {
                     assert!(
                         host.reaches(caller.id, provided.service.as_str(), callee.id),
                         "{} does not reach {}",
@@ -279,7 +287,7 @@ fn check_calls(host: &Host) {
             let published =
                 worker.spec.provides.iter().any(|it| it.http.is_some() && record.published.contains(&it.service));
             let told = base.http.iter().flat_map(|it| &it.targets).any(|it| it.worker == worker.id);
-            if worker.cohort == record.cohort {
+            if stands(worker) {
                 assert_eq!(published, told, "worker {} and the routes of {}", worker.id, base.order.worker);
             }
         }

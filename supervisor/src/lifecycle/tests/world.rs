@@ -117,6 +117,10 @@ pub(super) fn swap(text: &str, major: u64) -> Request {
     Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: None }
 }
 
+pub(super) fn beside(text: &str, major: u64) -> Request {
+    Request::StartBeside { tenant: tenant(), module: name(text), version: version(major) }
+}
+
 /// The version that is replaced is kept for ten minutes.
 pub(super) fn swap_and_keep(text: &str, major: u64) -> Request {
     Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: Some(600_000) }
