@@ -12,7 +12,7 @@ use crate::sync::Arc;
 use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::{CallError, CallOptions, Deadline, Payload};
 
-/// A request that is encoded and not sent.
+/// A request that is encoded and not sent. It is made where it is sent from: to move it would cost more than to make it.
 #[derive(Debug)]
 pub(super) struct Request {
     slot: Slot,
@@ -20,24 +20,30 @@ pub(super) struct Request {
 }
 
 impl Request {
+    pub(super) const EMPTY: Self = Self { slot: Slot::EMPTY, attached: None };
+
     /// Encodes it. This runs foreign code, so the books should not be held.
     #[inline(always)]
-    pub(super) fn encode(shared: &Shared, options: &CallOptions, payload: impl Payload) -> Result<Self, CallError> {
-        let mut slot = Slot::EMPTY;
+    pub(super) fn encode(
+        &mut self,
+        shared: &Shared,
+        options: &CallOptions,
+        payload: impl Payload,
+    ) -> Result<(), CallError> {
         let (room, mut flags) = match options.deadline {
             None => (BODY, 0),
             Some(deadline) => {
-                slot.set_deadline(deadline);
+                self.slot.set_deadline(deadline);
                 (BODY_BEFORE_DEADLINE, DEADLINE)
             }
         };
         if options.has_context() {
             flags |= CONTEXT;
         }
-        let mut writer = Writer::new(&shared.port.outbox, &mut slot, room);
+        let mut writer = Writer::new(&shared.port.outbox, &mut self.slot, room);
         payload.write(&mut writer)?;
-        let attached = writer.finish(Kind::Call, flags);
-        Ok(Self { slot, attached })
+        self.attached = writer.finish(Kind::Call, flags);
+        Ok(())
     }
 }
 
@@ -67,11 +73,11 @@ impl<'c> Hand<'c> {
         &mut self,
         method: u32,
         options: &CallOptions,
-        mut request: Request,
+        request: &mut Request,
     ) -> Result<Ticket, CallError> {
         let port = &self.shared.port;
         let started = self.calls().start(port, method, options, &mut request.slot, &mut request.attached);
-        if let Some(attached) = request.attached {
+        if let Some(attached) = request.attached.take() {
             port.outbox.give_attached(attached);
         }
         started

@@ -123,9 +123,10 @@ impl Client {
     /// [`CallError`]; nothing was started where [`CallError::started`] says so.
     #[inline]
     pub fn call(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Reply, CallError> {
-        let request = Request::encode(&self.shared, options, payload)?;
+        let mut request = Request::EMPTY;
+        request.encode(&self.shared, options, payload)?;
         let mut hand = Hand::new(&self.shared);
-        let ticket = hand.start(method, options, request)?;
+        let ticket = hand.start(method, options, &mut request)?;
         let mut reply = Reply::EMPTY;
         hand.wait(ticket, options.deadline, &mut reply.answer)?;
         drop(hand);
@@ -152,8 +153,9 @@ impl Client {
     /// # Errors
     /// If it was not sent. Nothing was started then.
     pub fn start(&self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<Pending, CallError> {
-        let request = Request::encode(&self.shared, options, payload)?;
-        let ticket = Hand::new(&self.shared).start(method, options, request)?;
+        let mut request = Request::EMPTY;
+        request.encode(&self.shared, options, payload)?;
+        let ticket = Hand::new(&self.shared).start(method, options, &mut request)?;
         Ok(Pending::new(Arc::clone(&self.shared), ticket, options.deadline))
     }
 

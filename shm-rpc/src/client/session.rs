@@ -59,8 +59,9 @@ impl<'c> Session<'c> {
     /// As [`Client::call`].
     #[inline]
     pub fn call(&mut self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<&Reply, CallError> {
-        let request = Request::encode(self.hand.shared, options, payload)?;
-        let ticket = self.hand.start(method, options, request)?;
+        let mut request = Request::EMPTY;
+        request.encode(self.hand.shared, options, payload)?;
+        let ticket = self.hand.start(method, options, &mut request)?;
         self.wait(ticket, options.deadline)
     }
 
@@ -88,8 +89,9 @@ impl<'c> Session<'c> {
     /// If it was not sent. Nothing was started then.
     #[inline]
     pub fn start(&mut self, method: u32, options: &CallOptions, payload: impl Payload) -> Result<(), CallError> {
-        let request = Request::encode(self.hand.shared, options, payload)?;
-        let ticket = self.hand.start(method, options, request)?;
+        let mut request = Request::EMPTY;
+        request.encode(self.hand.shared, options, payload)?;
+        let ticket = self.hand.start(method, options, &mut request)?;
         self.started.push_back((ticket, options.deadline));
         Ok(())
     }
