@@ -56,6 +56,14 @@ pub enum RemoveError {
         /// How many.
         processes: u32,
     },
+    /// Somebody else has made groups in it.
+    #[error("there are groups below {path:?} that Mortise has not made: {names}; rmdir them")]
+    Below {
+        /// Its folder.
+        path: PathBuf,
+        /// Their names.
+        names: String,
+    },
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] CgroupError),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::layout::Member;
 use super::limits::{self, Version};
-use super::{CgroupError, Controller, Figures, Limits, RemoveError, kill};
+use super::{CgroupError, Controller, Figures, Limits, RemoveError, groups, kill};
 
 /// A leaf group: one folder in every hierarchy. A handle; dropping it changes nothing.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ impl Group {
     /// Waits until the last process has ended and removes its folders; how many there were.
     ///
     /// # Errors
-    /// [`RemoveError::Busy`] when there are processes left after `within`.
+    /// [`RemoveError::Busy`] when there are processes left after `within`, [`RemoveError::Below`] when it has groups of its own.
     pub fn remove(&self, within: Duration) -> Result<u32, RemoveError> {
         let deadline = Instant::now() + within;
         kill::wait_empty(self, within).map_err(|processes| RemoveError::Busy { processes })?;
@@ -118,6 +118,12 @@ impl Group {
                     std::thread::yield_now();
                 }
                 Err(e) if e.kind() == ErrorKind::ResourceBusy => {
+                    let below = groups::subfolders(path);
+                    let mut names: Vec<_> = below.iter().filter_map(|it| it.file_name()?.to_str()).collect();
+                    if !names.is_empty() {
+                        names.sort_unstable();
+                        return Err(RemoveError::Below { path: path.into(), names: names.join(", ") });
+                    }
                     let processes = u32::try_from(self.processes().len()).unwrap_or(u32::MAX);
                     return Err(RemoveError::Busy { processes });
                 }

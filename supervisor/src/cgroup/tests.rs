@@ -99,9 +99,14 @@ fn a_busy_group_is_not_removed_and_an_empty_one_is() {
     assert!(group.contains(child.id()) && !group.contains(std::process::id()));
     assert!(matches!(group.remove(Duration::ZERO), Err(RemoveError::Busy { processes: 1 })));
     assert!(it.groups.close().is_err());
+    let foreign: Vec<_> = group.folders().map(|it| it.path.join("foreign")).collect();
+    foreign.iter().for_each(|it| std::fs::create_dir(it).unwrap());
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
-    assert!(group.remove(WITHIN).unwrap() > 0);
     assert!(child.wait().unwrap().success());
+    let error = group.remove(Duration::ZERO).unwrap_err();
+    assert!(matches!(&error, RemoveError::Below { names, .. } if names == "foreign"), "{error}");
+    foreign.iter().for_each(|it| std::fs::remove_dir(it).unwrap());
+    assert!(group.remove(WITHIN).unwrap() > 0);
     assert!(it.groups.find("w-1.1").is_none());
 }
 

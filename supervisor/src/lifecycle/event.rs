@@ -193,6 +193,9 @@ pub enum ExitStatus {
     /// It ended while nobody was there to collect it.
     #[default]
     Unknown,
+    /// It is gone with its group, which outlives a worker that ends by itself: the host was started anew, or whoever stopped the unit of
+    /// the workers has ended them all. No fault of its own.
+    Swept,
 }
 
 /// What a removed worker gave back.

@@ -131,7 +131,7 @@ impl State {
             };
             status.reason = Some(format!("unwell: it {what}; {share}"));
         }
-        status.reason = worker.condemned.clone().or(status.reason);
+        status.reason = worker.busy.clone().or_else(|| worker.condemned.clone()).or(status.reason);
         if worker.life == Life::Waiting
             && let Err(missing) = self.resources_for(&worker.key, worker.maps())
         {

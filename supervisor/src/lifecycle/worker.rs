@@ -30,6 +30,8 @@ pub(super) struct Worker {
     pub(super) since: Timestamp,
     /// Why it is there, as shown.
     pub(super) reason: Option<String>,
+    /// Why its group is still there though its process has ended.
+    pub(super) busy: Option<String>,
     pub(super) process: Option<(u32, u64)>,
     pub(super) link: Link,
     /// It has been sent its welcome by this supervisor.
@@ -239,6 +241,7 @@ impl Worker {
             life: Life::Waiting,
             since,
             reason: None,
+            busy: None,
             process: None,
             link: Link::Unheard,
             welcomed: false,

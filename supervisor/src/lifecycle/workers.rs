@@ -73,7 +73,9 @@ impl State {
 
     pub(super) fn spawn_failed(&mut self, id: WorkerId, reason: &str, turn: &mut Turn<'_>) {
         if self.slots.get(id).is_some_and(|it| it.life == Life::Spawning) {
-            self.end_worker(id, format!("it could not be started: {reason}"), false, turn);
+            let Some(worker) = self.slots.get(id) else { return };
+            let outcome = self.outcome(worker, false);
+            self.end_worker(id, format!("it could not be started: {reason}"), outcome, turn);
         }
     }
 
@@ -125,12 +127,16 @@ impl State {
         worker.oom_kills = worker.oom_kills.saturating_add(exit.oom_kills);
         let clean = exit.status == ExitStatus::Code(0) && worker.condemned.is_none();
         let reason = reason(worker, exit);
-        self.end_worker(id, reason, clean, turn);
+        let Some(worker) = self.slots.get(id) else { return };
+        let outcome = match self.outcome(worker, clean) {
+            Outcome::Fail { .. } if exit.status == ExitStatus::Swept => Outcome::Again,
+            outcome => outcome,
+        };
+        self.end_worker(id, reason, outcome, turn);
     }
 
-    fn end_worker(&mut self, id: WorkerId, reason: String, clean: bool, turn: &mut Turn<'_>) {
+    fn end_worker(&mut self, id: WorkerId, reason: String, outcome: Outcome, turn: &mut Turn<'_>) {
         let Some(worker) = self.slots.get(id) else { return };
-        let outcome = self.outcome(worker, clean);
         let superseded = self.modules.get(&worker.key).is_some_and(|it| worker.cohort < it.record.cohort);
         let Some(worker) = self.slots.get_mut(id) else { return };
         turn.tell(EventKind::Worker, about(worker), format!("ended: {reason}"));
@@ -151,7 +157,7 @@ impl State {
         self.touched.http = true;
         self.touched.workers.extend(users.keys());
         self.touch_routing_operations();
-        if outcome != Outcome::Vacate && !superseded {
+        if !matches!(outcome, Outcome::Vacate | Outcome::Again) && !superseded {
             self.trouble(&key, cohort, &format!("worker {id} ended: {reason}"));
         }
         self.touch_module(&key);
@@ -169,6 +175,7 @@ impl State {
             op.receipt.memory_bytes += remains.memory_bytes;
         }
         let Some(worker) = self.slots.get_mut(id) else { return };
+        worker.busy = None;
         let leaving = worker.leaving.is_some();
         match outcome {
             _ if leaving => self.vacate(id),
@@ -229,9 +236,9 @@ impl State {
             return;
         }
         let text = format!("its group could not be removed yet ({processes} processes): {reason}");
-        if worker.reason.as_ref() != Some(&text) && worker.leaving.is_some() {
+        if worker.busy.as_ref() != Some(&text) {
             turn.tell(EventKind::Worker, about(worker), text.clone());
-            worker.reason = Some(text);
+            worker.busy = Some(text);
         }
         turn.timer(Timer::Remove(id), retry);
     }
@@ -330,6 +337,7 @@ fn reason(worker: &Worker, exit: &Exit) -> String {
         ExitStatus::Code(code) => format!("exit status {code}"),
         ExitStatus::Signal(signal) => format!("killed by signal {signal}"),
         ExitStatus::Unknown => "it ended while nobody was watching".to_owned(),
+        ExitStatus::Swept => "it is gone with its group: the host or its unit was stopped".to_owned(),
     };
     let mut text = match (&worker.condemned, &worker.reason, exit.oom_kills) {
         (Some(reason), _, _) => reason.clone(),

@@ -265,16 +265,21 @@ impl Inner {
 
     fn adopt(&self, recorded: &Recorded) -> Result<Adopted, SpawnError> {
         let Recorded { worker, role, uid, pid, start_time } = *recorded;
+        let name = group_name(worker);
+        let group = match self.groups.find(&name) {
+            None if self.groups.is_empty() => None,
+            None => return Ok(Adopted::Lost(ExitStatus::Swept)),
+            found => found,
+        };
         let Ok(pidfd) = pidfd::open(pid) else { return Ok(Adopted::Lost(ExitStatus::Unknown)) };
         // One that nobody has collected is in no group any more.
         if stat::start_time(pid) == Some(start_time) && stat::exit_code(pid).is_some() {
             return Ok(Adopted::Lost(process::collect(pid, pidfd.as_fd())));
         }
-        let name = group_name(worker);
-        let group = match self.groups.find(&name) {
+        let group = match group {
             Some(group) if group.contains(pid) => group,
-            None if self.groups.is_empty() => self.groups.create(&name, &crate::cgroup::Limits::default())?,
-            Some(_) | None => return Ok(Adopted::Lost(ExitStatus::Unknown)),
+            Some(_) => return Ok(Adopted::Lost(ExitStatus::Unknown)),
+            None => self.groups.create(&name, &crate::cgroup::Limits::default())?,
         };
         // Read while it is there (asked last), so all of it is about the process that the pidfd names.
         let same = stat::start_time(pid) == Some(start_time);
@@ -322,7 +327,7 @@ impl Inner {
             remains.memory_bytes = group.figures().memory_bytes.unwrap_or(0);
             remains.cgroups_removed = group.remove(REMOVE_WITHIN).map_err(|it| match it {
                 RemoveError::Busy { processes } => RemoveBusy { processes, reason: it.to_string() },
-                RemoveError::Kernel(it) => busy(it.to_string()),
+                RemoveError::Below { .. } | RemoveError::Kernel(_) => busy(it.to_string()),
             })?;
         }
         self.folder.remove(worker).map_err(|it| busy(it.to_string()))?;

@@ -201,3 +201,21 @@ fn a_group_that_is_busy_is_removed_later_and_its_slot_stays_taken() {
     host.quiesce();
     assert_eq!(host.groups.len(), 2);
 }
+
+#[test]
+fn a_crashed_worker_whose_group_is_busy_says_so_and_comes_back_when_it_is_gone() {
+    let mut host = running_platform();
+    let (site, old) = (host.worker("site"), host.worker("spell"));
+    host.busy_groups = 2;
+    host.exit(old, ExitStatus::Code(3));
+    host.deliver_all();
+    let (state, reason) = state_of(&host, "spell");
+    assert_eq!(state, WorkerState::Backoff);
+    assert!(reason.contains("could not be removed yet (1 processes)"), "{reason}");
+    host.due(&Timer::Remove(old));
+    host.due(&Timer::Remove(old));
+    let (_, reason) = state_of(&host, "spell");
+    assert!(reason.contains("exit status 3"), "{reason}");
+    host.due(&Timer::Backoff(old));
+    assert!(host.reaches(site, "spell", host.worker("spell")));
+}

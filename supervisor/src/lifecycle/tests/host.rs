@@ -273,6 +273,13 @@ impl Host {
         self.check_rules_are_level(&now);
     }
 
+    /// The host is started anew: processes and groups are gone, the disk is as it was.
+    pub(super) fn reboot(&mut self) {
+        self.processes.clear();
+        self.groups.clear();
+        self.restart_supervisor();
+    }
+
     /// The supervisor dies in the middle of what it does for an event.
     pub(super) fn die_during(&mut self, event: Event) {
         let now = mark(self.now, &mut self.chance);
@@ -376,7 +383,12 @@ impl Host {
                             self.connect(worker, hello);
                         }
                     }
-                    None => self.coming(Source::Process(worker), Event::Lost { worker, exit: Exit::default() }),
+                    None => {
+                        let status =
+                            if self.groups.contains(&worker) { ExitStatus::Unknown } else { ExitStatus::Swept };
+                        let exit = Exit { status, ..Exit::default() };
+                        self.coming(Source::Process(worker), Event::Lost { worker, exit });
+                    }
                 }
             }
             Action::SendWelcome { worker, resources } => {

@@ -62,6 +62,33 @@ fn who_died_meanwhile_is_started_again() {
 }
 
 #[test]
+fn a_host_that_is_started_anew_is_nobody_s_failure() {
+    let mut host = running_platform();
+    // Oftener than a worker may fail, and none of them lives long enough to be taken for stable.
+    for _ in 0..10 {
+        host.reboot();
+        host.deliver_all();
+        assert_eq!((host.ready("base").len(), host.ready("spell").len(), host.ready("site").len()), (1, 1, 1));
+    }
+    assert!(host.reaches(host.worker("site"), "spell", host.worker("spell")));
+}
+
+#[test]
+fn a_start_goes_on_over_a_start_of_the_host() {
+    let mut host = running_platform();
+    host.done(stop("spell"));
+    host.vice("spell", 1, &[Vice::Silent]);
+    host.submit("start", start("spell"));
+    host.deliver_all();
+    assert!(host.processes.values().any(|it| it.has(Vice::Silent)), "it runs, is on disk and not ready");
+    host.vice("spell", 1, &[]);
+    host.reboot();
+    host.quiesce();
+    let operation = &host.finished[&OperationId("start".to_owned())];
+    assert_eq!(operation.state, OperationState::Done, "{operation:#?}");
+}
+
+#[test]
 fn who_does_not_connect_again_is_replaced() {
     let mut host = running_platform();
     let spell = host.worker("spell");
