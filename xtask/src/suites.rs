@@ -27,21 +27,27 @@ pub struct Test {
     filter: Option<String>,
     #[arg(skip)]
     debian: Debian,
+    #[arg(skip = CUTS)]
+    cuts: u32,
 }
 
 /// Run the whole-system tests in a virtual machine with systemd and cgroup v2, then install, restart, reboot and purge the Debian package.
 #[derive(Args)]
 pub struct Vm {
-    /// Only tests whose names contain this; `package` is the package alone, `package::A|B` its installation and those of its steps
+    /// Only tests whose names contain this; `package` is the package alone, `package::A|B` its installation and those of its steps,
+    /// `cuts` power cuts alone
     filter: Option<String>,
     /// Which Debian is in the machine
     #[arg(long, value_enum, default_value_t)]
     debian: Debian,
+    /// How often the power is cut while operations run
+    #[arg(long, default_value_t = CUTS)]
+    cuts: u32,
 }
 
 impl Vm {
     pub fn run(self) -> Result<(), Failure> {
-        Test { quick: false, only: Some(Suite::Vm), filter: self.filter, debian: self.debian }.run()
+        Test { quick: false, only: Some(Suite::Vm), filter: self.filter, debian: self.debian, cuts: self.cuts }.run()
     }
 }
 
@@ -72,6 +78,9 @@ enum Suite {
 }
 
 const QUICK: &[Suite] = &[Suite::Fmt, Suite::Clippy, Suite::Unit, Suite::System];
+/// How often the power is cut, unless somebody says otherwise.
+const CUTS: u32 = 2;
+
 /// What a release stands on, cheap ones first.
 const ALL: &[Suite] = &[
     Suite::Fmt,
@@ -107,7 +116,7 @@ impl Test {
             println!("\n━━ {name}");
             let began = Instant::now();
             let mut tally = Tally::default();
-            let result = suite.run(&mut tally, self.filter.as_deref(), self.debian);
+            let result = suite.run(&mut tally, self.filter.as_deref(), (self.debian, self.cuts));
             if let Err(failure) = result.and_then(|()| tally.ran_something()) {
                 println!("{failure}");
                 tally.failed = tally.failed.max(1);
@@ -163,7 +172,7 @@ impl std::fmt::Display for Tally {
 }
 
 impl Suite {
-    fn run(self, tally: &mut Tally, filter: Option<&str>, debian: Debian) -> Result<(), Failure> {
+    fn run(self, tally: &mut Tally, filter: Option<&str>, machine: (Debian, u32)) -> Result<(), Failure> {
         let filter = filter.map(str::to_owned);
         match self {
             Self::Fmt => check(tally, cargo().args(["fmt", "--all", "--check"])),
@@ -205,7 +214,7 @@ impl Suite {
                 count(tally, tests.args(["--", "--test-threads=1"]))
             }
             Self::Demo => check(tally, cargo().args(["xtask", "demo", "--once"])),
-            Self::Vm => in_the_machine(tally, debian, filter.as_deref()),
+            Self::Vm => in_the_machine(tally, machine, filter.as_deref()),
             Self::Fuzz => fuzz_all(tally, filter.as_deref()),
             Self::Deny => {
                 let tools = root().join("target/tools");
@@ -248,12 +257,12 @@ fn fuzz_all(tally: &mut Tally, filter: Option<&str>) -> Result<(), Failure> {
 }
 
 /// The whole-system tests in the virtual machine.
-fn in_the_machine(tally: &mut Tally, debian: Debian, filter: Option<&str>) -> Result<(), Failure> {
+fn in_the_machine(tally: &mut Tally, (debian, cuts): (Debian, u32), filter: Option<&str>) -> Result<(), Failure> {
     if let Some(why) = vm::unavailable() {
         tally.skipped.push(format!("vm: {why}"));
         return Ok(());
     }
-    vm::run_suite(debian, filter, |line| {
+    vm::run_suite(debian, filter, cuts, |line| {
         println!("  {line}");
         tally.add(line);
         if let Some(skipped) = line.strip_prefix("vm-skipped: ") {

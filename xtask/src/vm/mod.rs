@@ -4,10 +4,12 @@
 //!   image.rs    recipe ──mmdebstrap, mkfs.ext4──▶ disk, kernel (cached by the recipe's hash)
 //!   payload.rs  programs, packages, tests, run.sh ──mkfs.ext4──▶ payload disk
 //!   machine.rs  both ──qemu──▶ run.service runs run.sh ──second serial line──▶ results
+//!   cuts        the same on a disk that lasts, and its power is cut
 //! ```
 //!
 //! The processor is emulated: slow, but right. So the machine tells functions, not timings.
 
+mod cuts;
 mod image;
 mod machine;
 mod payload;
@@ -16,6 +18,10 @@ use xtask::Failure;
 
 pub use image::Debian;
 use image::Image;
+use machine::{Disk, Machine, Next};
+
+/// The filter that asks for power cuts alone.
+const CUTS: &str = "cuts";
 
 /// Why the machine cannot be had here, if it cannot.
 pub fn unavailable() -> Option<&'static str> {
@@ -25,13 +31,23 @@ pub fn unavailable() -> Option<&'static str> {
     (!cfg!(target_arch = "x86_64")).then_some("the machine is an x86_64 one")
 }
 
-/// Runs the whole-system tests in the machine and hands over each line that they print.
+/// Runs the whole-system tests in the machine, cuts its power so many times, and hands over each line that is printed.
 ///
 /// # Errors
 /// The machine could not be built or started, or did not come to its end.
-pub fn run_suite(debian: Debian, filter: Option<&str>, line: impl FnMut(&str)) -> Result<(), Failure> {
+pub fn run_suite(debian: Debian, filter: Option<&str>, cuts: u32, mut line: impl FnMut(&str)) -> Result<(), Failure> {
     let image = Image::ready(debian)?;
     let scratch = tempfile::tempdir()?;
-    let payload = payload::payload(scratch.path(), filter.unwrap_or(""))?;
-    machine::boot(&image, &payload, line)
+    if filter != Some(CUTS) {
+        let payload = payload::payload(scratch.path(), filter.unwrap_or(""))?;
+        let machine = Machine::start(&image, Disk::Passing, &payload)?;
+        while let Next::Line(text) = machine.next()? {
+            line(&text);
+        }
+    }
+    if matches!(filter, None | Some(CUTS)) {
+        let payload = payload::payload(scratch.path(), CUTS)?;
+        cuts::run(&image, &payload, cuts, line)?;
+    }
+    Ok(())
 }

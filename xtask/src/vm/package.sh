@@ -20,6 +20,8 @@ step() {
 
 # Until a condition holds, for what is on its way.
 eventually() { for _ in $(seq 300); do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; done; echo "never: $*"; return 1; }
+# `! command` would not end a step.
+fails() { ! "$@"; }
 is() { [ "$(systemctl show --value -p "$2" "$1")" = "$3" ]; }
 pids() { mortise --json ps | python3 -c 'import json,sys; print(sorted((r["module"], r["pid"]) for r in json.load(sys.stdin) if r.get("pid")))'; }
 report() { mortise --json call load.report | python3 -c "import json,sys; print(json.load(sys.stdin)['$1'])"; }
@@ -115,7 +117,7 @@ a_reload_takes_all_or_nothing() {
   is mortised ActiveState active
   # Wrong: the reload fails, and nothing has changed.
   echo 'logg = "info"' > $drop_in
-  ! systemctl reload mortised
+  fails systemctl reload mortised
   is mortised StatusText ready
   journalctl -b -u mortised -o cat | grep 'did you mean `log`'
   # Right, but not at run time: the status tells.
@@ -132,7 +134,7 @@ a_reload_takes_all_or_nothing() {
 a_wrong_configuration_is_not_tried_again() {
   local drop_in=/etc/mortise/mortise.toml.d/50-test.toml before=$(pids)
   echo 'logg = "info"' > $drop_in
-  ! systemctl restart mortised
+  fails systemctl restart mortised
   is mortised ActiveState failed
   is mortised ExecMainStatus 78
   is mortised StatusText 'not started: mortise.toml is wrong (1 error, see the log)'
@@ -222,12 +224,16 @@ a_purge_leaves_nothing() {
   for left in /var/lib/mortise /run/mortise /usr/lib/mortise /etc/mortise; do [ ! -e $left ]; done
 }
 
+. /payload/faults.sh
+. /payload/shutdown.sh
+
 # Those that were asked for (package::A|B), after the installation, or all.
 first_boot() {
   local only=${1#package::} it
   for it in installs a_user_runs_it_without_privileges starts runs_the_tour workers_are_in_their_own_unit the_journal_knows_modules \
     restarts_of_the_supervisor_lose_nothing a_reload_takes_all_or_nothing a_wrong_configuration_is_not_tried_again \
-    it_is_exposed_no_more_than_documented a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start \
+    it_is_exposed_no_more_than_documented $faults a_stop_of_the_target_goes_in_order_and_kills_who_does_not_end \
+    a_stop_of_the_target_ends_in_its_time a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start \
     sockets_of_systemd_hold_what_comes_meanwhile
   do [[ $it = installs || $it =~ $only ]] && step $it; done
 }

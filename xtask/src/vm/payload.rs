@@ -16,6 +16,11 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("run.sh", include_str!("run.sh")),
     ("suite.sh", include_str!("suite.sh")),
     ("package.sh", include_str!("package.sh")),
+    ("faults.sh", include_str!("faults.sh")),
+    ("shutdown.sh", include_str!("shutdown.sh")),
+    ("cuts.sh", include_str!("cuts/cuts.sh")),
+    ("cuts.py", include_str!("cuts/cuts.py")),
+    ("ask.py", include_str!("cuts/ask.py")),
 ];
 
 /// A disk with the programs, the Debian package and, if any of them are to run, the whole-system tests. The programs are optimised:
@@ -25,8 +30,11 @@ pub(super) fn payload(scratch: &Path, filter: &str) -> Result<PathBuf, Failure> 
     let artifacts = Artifacts::build(Profile::Release)?;
     let content = scratch.join("payload");
     let programs = content.join("programs");
+    if content.exists() {
+        fs::remove_dir_all(&content)?;
+    }
     fs::create_dir_all(&programs)?;
-    if !filter.starts_with("package") {
+    if !filter.starts_with("package") && filter != super::CUTS {
         whole_system_tests(&content.join("tests"))?;
     }
     for name in ["mortise", "mortised", "mortise-init", "mortise-base"] {

@@ -12,6 +12,11 @@ if [ -e /var/lib/second-boot ]; then
   exit
 fi
 
+if [ -e /var/lib/cuts ]; then
+  echo "vm: after a power cut, $up"
+  exec python3 -u /payload/cuts.py
+fi
+
 # The tests and the supervisors that they start are in groups beside each other: a group with children has no processes.
 export MORTISE_CGROUP=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
 mkdir "$MORTISE_CGROUP/tests" && echo $$ > "$MORTISE_CGROUP/tests/cgroup.procs"
@@ -20,7 +25,7 @@ echo "vm: $(uname -r), systemd $(systemctl --version | sed -n '1s/systemd \([0-9
   "controllers: $(cat "$MORTISE_CGROUP/cgroup.subtree_control")"
 
 case "FILTER" in
-  package*) ;;
+  package* | cuts) ;;
   *) bash /payload/suite.sh ;;
 esac
 case "FILTER" in
@@ -39,5 +44,6 @@ case "FILTER" in
     tell
     end
     ;;
+  cuts) . /payload/cuts.sh ;;
   *) end ;;
 esac
