@@ -193,8 +193,8 @@ impl Running {
         shared.begin(self.attach(channel, ChannelRole::Caller, &service, encoding), caller);
         let told = shared.state().told.get(&service).cloned();
         let mut targets = told.map(|it| it.targets).unwrap_or_default();
-        targets.push(Target { channel, weight: 1 });
-        self.route(ServiceRoute { service, offer: Offer::Published, targets });
+        targets.push(Target { channel, weight: 1, version: None });
+        self.route(ServiceRoute { service, offer: Offer::Published, targets, rules: Vec::new() });
     }
 
     /// Says what the supervisor says when a service is withdrawn, or was never published: nobody offers it.
@@ -214,7 +214,7 @@ impl Running {
     }
 
     pub(crate) fn offer(&self, service: &str, offer: Offer) -> Result<(), Error> {
-        self.route(ServiceRoute { service: ServiceName::new(service)?, offer, targets: Vec::new() });
+        self.route(ServiceRoute { service: ServiceName::new(service)?, offer, targets: Vec::new(), rules: Vec::new() });
         Ok(())
     }
 

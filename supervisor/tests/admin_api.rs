@@ -473,6 +473,7 @@ fn the_document_lists_every_route() {
             "GET /v1/modules/{tenant}/{module}",
             "GET /v1/operations",
             "GET /v1/operations/{id}",
+            "GET /v1/routes",
             "GET /v1/schema/module.toml",
             "GET /v1/snapshot",
             "POST /v1/call/{service}/{method}",

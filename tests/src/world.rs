@@ -115,6 +115,21 @@ impl World {
         self.mortise(&["install", &package]);
     }
 
+    /// Installs a module that was laid out once more, as another version.
+    ///
+    /// # Panics
+    /// Its folder cannot be copied.
+    pub fn install_as(&self, name: &str, version: &str) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let from = self.package(name);
+        std::fs::create_dir(folder.path().join("bin")).expect("bin");
+        std::fs::copy(from.join("bin").join(name), folder.path().join("bin").join(name)).expect("the program");
+        let text = std::fs::read_to_string(from.join("module.toml")).expect("module.toml");
+        let text = text.replace("version = \"1.0.0\"", &format!("version = \"{version}\""));
+        std::fs::write(folder.path().join("module.toml"), text).expect("module.toml");
+        self.mortise(&["install", &folder.path().display().to_string()]);
+    }
+
     /// Installs, starts and publishes a module whose folder has its name.
     pub fn deploy(&self, name: &str) {
         self.install(name);
@@ -170,7 +185,16 @@ impl World {
     /// # Errors
     /// No answer.
     pub fn get(&self, path: &str) -> Result<(u16, String), ureq::Error> {
-        let mut answer = self.http.get(format!("http://{}{path}", self.ingress)).call()?;
+        self.get_with(path, &[])
+    }
+
+    /// The same with headers.
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<(u16, String), ureq::Error> {
+        let request = self.http.get(format!("http://{}{path}", self.ingress));
+        let mut answer = headers.iter().fold(request, |it, (name, value)| it.header(*name, *value)).call()?;
         Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
     }
 

@@ -24,6 +24,7 @@ pub mod log_line;
 mod message;
 pub mod parts;
 pub mod plan;
+pub mod routing;
 pub mod socket;
 pub mod stats;
 
@@ -32,7 +33,7 @@ pub use ids::{ChannelId, InvalidName, ModuleName, ResourceName, ServiceName, Ten
 pub use message::{
     Attach, ChannelReport, ChannelRole, Encoding, Geometry, Hello, HttpReach, HttpRoute, HttpTarget, Offer, PeerInfo,
     Phase, Released, ResourceGrant, RouteTable, ServiceDeclaration, ServiceRoute, Target, ToSupervisor, ToWorker,
-    Welcome,
+    VersionShare, Welcome,
 };
 
 /// The version of this protocol. A supervisor serves workers of the same version and of the one before.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::routing::{Rule, TagSource};
 use crate::{ChannelId, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
 
 /// From a worker to the supervisor. Every byte of it is an allegation of the tenant's.
@@ -296,6 +297,10 @@ pub struct ServiceRoute {
     pub offer: Offer,
     /// Who answers; weights are relative to each other.
     pub targets: Vec<Target>,
+    /// What goes before those weights: [`crate::routing::choose`] says which version answers a call, then
+    /// [`Target::version`] who does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
 }
 
 /// One worker that answers a service, reached by a channel.
@@ -303,7 +308,19 @@ pub struct ServiceRoute {
 pub struct Target {
     /// The channel to it, opened before.
     pub channel: ChannelId,
-    /// Its share.
+    /// Its share of the calls that no rule decides.
+    pub weight: u32,
+    /// What it is to rules; none where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionShare>,
+}
+
+/// A version, and a worker's share of what the version gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionShare {
+    /// The version that the worker runs.
+    pub version: semver::Version,
+    /// Its share among the workers of that version.
     pub weight: u32,
 }
 
@@ -318,6 +335,12 @@ pub struct HttpRoute {
     pub service: ServiceName,
     /// Who answers; none at the moment gives 503.
     pub targets: Vec<HttpTarget>,
+    /// As [`ServiceRoute::rules`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+    /// The tags that requests get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<TagSource>,
 }
 
 /// One worker that answers HTTP requests.
@@ -329,8 +352,11 @@ pub struct HttpTarget {
     pub module: ModuleName,
     /// Its version.
     pub version: semver::Version,
-    /// Its share.
+    /// Its share of the requests that no rule decides.
     pub weight: u32,
+    /// Its share among the workers of its version.
+    #[serde(default)]
+    pub version_weight: u32,
     /// The Unix stream socket to connect to, in the base's view.
     pub socket: PathBuf,
     /// What the socket speaks.
@@ -370,8 +396,13 @@ mod tests {
         let said = rmp_serde::to_vec_named(&First::RoutesApplied { epoch: 7 }).unwrap();
         let heard = rmp_serde::from_slice(&said).unwrap();
         assert!(matches!(heard, ToSupervisor::RoutesApplied { table: None, epoch: 7 }), "{heard:?}");
-        let targets = vec![Target { channel: ChannelId(3), weight: 1 }];
-        let route = ServiceRoute { service: ServiceName::new("spell").unwrap(), offer: Offer::Published, targets };
+        let targets = vec![Target { channel: ChannelId(3), weight: 1, version: None }];
+        let route = ServiceRoute {
+            service: ServiceName::new("spell").unwrap(),
+            offer: Offer::Published,
+            targets,
+            rules: Vec::new(),
+        };
         let heard: FirstRoute = rmp_serde::from_slice(&rmp_serde::to_vec_named(&route).unwrap()).unwrap();
         assert_eq!((heard.service, heard.targets), (route.service, route.targets));
     }

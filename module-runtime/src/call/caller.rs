@@ -67,7 +67,7 @@ impl Caller {
 
     /// Waits for a target, at most this long.
     pub(crate) async fn is_answered(&self, within: Duration) -> bool {
-        self.routes.pick_or_wait(&[], Some(Deadline::after(within))).await.is_ok()
+        self.routes.pick_or_wait(&self.options.now().tags, &[], Some(Deadline::after(within))).await.is_ok()
     }
 
     /// Calls a method with a structure of arguments.
@@ -119,7 +119,7 @@ impl Caller {
         let options = self.options.now();
         let mut attempts = Attempts::default();
         loop {
-            let target = match self.routes.pick(&attempts.failed) {
+            let target = match self.routes.pick(&options.tags, &attempts.failed) {
                 Some(target) => target,
                 None => attempts.next_target(&self.routes, &options).await?,
             };
@@ -172,7 +172,9 @@ impl Attempts {
                 Err(Failure::MaybeExecuted)
             }
             Some(overloaded) => Err(overloaded),
-            None => routes.pick_or_wait(&self.failed, options.deadline).await.map_err(|it| self.judge(it)),
+            None => {
+                routes.pick_or_wait(&options.tags, &self.failed, options.deadline).await.map_err(|it| self.judge(it))
+            }
         }
     }
 

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
+use mortise_control::routing::{Asked, Rule, choose, tags};
 use mortise_control::{ChannelId, ServiceName, ToSupervisor};
-use shm_rpc::{Deadline, Encoding};
+use semver::Version;
+use shm_rpc::{Deadline, Encoding, Tags};
 use tokio::sync::Notify;
 
 use super::Failure;
 use super::context::random;
 use crate::figures::Counter;
 use crate::worker::Reports;
+
+// Every tag that a route can name fits into a call.
+const _: () = assert!(tags::MOST == Tags::MAX);
 
 /// The calling end of one channel.
 #[derive(Debug)]
@@ -36,6 +41,25 @@ pub(crate) struct Route {
     pub(crate) weight: u32,
 }
 
+/// What says which version answers a call before shares do.
+#[derive(Debug)]
+pub(crate) struct Ruled {
+    pub(crate) rules: Vec<Rule>,
+    /// The workers of each version, with their shares among themselves.
+    pub(crate) versions: Vec<(Version, Vec<Route>)>,
+}
+
+impl Ruled {
+    /// What a rule says of a call with these tags; none: no rule does.
+    fn pick(&self, tags: &Tags, except: &[ChannelId]) -> Option<&Arc<Outgoing>> {
+        let of = |version: &Version| self.versions.iter().find(|(it, _)| it == version).map(|(_, routes)| &routes[..]);
+        let answers =
+            |version: &Version| of(version).is_some_and(|routes| routes.iter().any(|it| is_possible(it, except)));
+        let asked = Asked { tags: tags.as_bytes(), http: None };
+        less_busy(of(choose(&self.rules, &asked, answers, random)?)?, except)
+    }
+}
+
 /// Whether it makes sense to wait for a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -49,6 +73,7 @@ pub(crate) enum Expected {
 #[derive(Debug, Default)]
 struct Table {
     routes: Vec<Route>,
+    ruled: Option<Box<Ruled>>,
     expected: Expected,
 }
 
@@ -75,46 +100,60 @@ fn by_weight<'a>(routes: impl Iterator<Item = &'a Route> + Clone) -> Option<&'a 
     None
 }
 
+fn is_possible(route: &Route, except: &[ChannelId]) -> bool {
+    route.weight > 0 && !except.contains(&route.channel.id)
+}
+
+/// A target by weight, none of those in `except`; where others have the same weight, the less busy one of two (Mitzenmacher,
+/// The power of two choices in randomized load balancing, 2001).
+fn less_busy<'a>(routes: &'a [Route], except: &[ChannelId]) -> Option<&'a Arc<Outgoing>> {
+    let first = by_weight(routes.iter().filter(|it| is_possible(it, except)))?;
+    let peers = || routes.iter().filter(|it| is_possible(it, except) && it.weight == first.weight);
+    let second = by_weight(peers().filter(|it| it.channel.id != first.channel.id));
+    match second {
+        Some(second) if second.channel.client.outstanding() < first.channel.client.outstanding() => {
+            Some(&second.channel)
+        }
+        Some(_) | None => Some(&first.channel),
+    }
+}
+
 impl Routes {
     pub(crate) fn new(service: ServiceName, counter: Counter, reports: Reports) -> Self {
         Self { service, counter, table: ArcSwap::default(), changed: Notify::new(), reports }
     }
 
     /// Puts these in force for every later call, and wakes those that wait for a target.
-    pub(crate) fn replace(&self, routes: Vec<Route>, expected: Expected) {
-        self.table.store(Arc::new(Table { routes, expected }));
+    pub(crate) fn replace(&self, routes: Vec<Route>, ruled: Option<Ruled>, expected: Expected) {
+        self.table.store(Arc::new(Table { routes, ruled: ruled.map(Box::new), expected }));
         self.changed.notify_waiters();
     }
 
-    /// A target by weight, none of those in `except`; where others have the same weight, the less busy one of two (Mitzenmacher,
-    /// The power of two choices in randomized load balancing, 2001).
-    pub(crate) fn pick(&self, except: &[ChannelId]) -> Option<Arc<Outgoing>> {
+    /// A target for a call with these tags, none of those in `except`: of the version that a rule says, if one does.
+    pub(crate) fn pick(&self, tags: &Tags, except: &[ChannelId]) -> Option<Arc<Outgoing>> {
         let table = self.table.load();
-        if let [only] = table.routes.as_slice() {
-            let possible = only.weight > 0 && !except.contains(&only.channel.id);
-            return possible.then(|| Arc::clone(&only.channel));
+        if let Some(ruled) = &table.ruled
+            && let Some(target) = ruled.pick(tags, except)
+        {
+            return Some(Arc::clone(target));
         }
-        let possible = |it: &Route| it.weight > 0 && !except.contains(&it.channel.id);
-        let first = by_weight(table.routes.iter().filter(|it| possible(it)))?;
-        let peers = || table.routes.iter().filter(|it| possible(it) && it.weight == first.weight);
-        let second = by_weight(peers().filter(|it| it.channel.id != first.channel.id));
-        let chosen = match second {
-            Some(second) if second.channel.client.outstanding() < first.channel.client.outstanding() => second,
-            Some(_) | None => first,
-        };
-        Some(Arc::clone(&chosen.channel))
+        match table.routes.as_slice() {
+            [only] => is_possible(only, except).then(|| Arc::clone(&only.channel)),
+            routes => less_busy(routes, except).map(Arc::clone),
+        }
     }
 
     /// A target, waiting for one until the deadline, unless none is to come.
     pub(crate) async fn pick_or_wait(
         &self,
+        tags: &Tags,
         except: &[ChannelId],
         deadline: Option<Deadline>,
     ) -> Result<Arc<Outgoing>, Failure> {
         loop {
             // Made before it looks: it hears every change from here on, awaited or not.
             let changed = self.changed.notified();
-            if let Some(target) = self.pick(except) {
+            if let Some(target) = self.pick(tags, except) {
                 return Ok(target);
             }
             if self.table.load().expected == Expected::Nobody {

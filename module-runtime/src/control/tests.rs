@@ -210,11 +210,11 @@ fn connect(channel: ChannelId, caller: &Line, callee: &Line) {
 }
 
 fn route(line: &Line, epoch: u64, channels: &[ChannelId]) {
-    let targets = channels.iter().map(|it| Target { channel: *it, weight: 1 }).collect();
+    let targets = channels.iter().map(|it| Target { channel: *it, weight: 1, version: None }).collect();
     line.say(
         &ToWorker::Routes {
             epoch,
-            services: vec![ServiceRoute { service: service(), offer: Offer::Published, targets }],
+            services: vec![ServiceRoute { service: service(), offer: Offer::Published, targets, rules: Vec::new() }],
         },
         &[],
     );
@@ -530,11 +530,12 @@ fn what_is_longer_than_a_packet_arrives_both_ways() {
     drop((line, listener));
     let (line, hello) = Listener::new(&path).accept();
     assert_eq!(hello.clients.len(), 2000);
-    let targets = vec![Target { channel: ChannelId(7), weight: 1 }];
+    let targets = vec![Target { channel: ChannelId(7), weight: 1, version: None }];
     let route = |n| ServiceRoute {
         service: ServiceName::new(&format!("service-number-{n}")).unwrap(),
         offer: Offer::Published,
         targets: targets.clone(),
+        rules: Vec::new(),
     };
     line.welcome(&[]);
     line.say(&ToWorker::Routes { epoch: 3, services: (0..2000).map(route).collect() }, &[]);

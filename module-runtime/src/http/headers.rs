@@ -11,6 +11,10 @@ use crate::call::{Context, random_id};
 /// machine. The base sets it (and removes what a client has sent by that name).
 pub const DEADLINE_HEADER: &str = "mortise-deadline";
 
+/// The tags of the request, as text: `lane=canary;user=17`. They are those of the calls that are made for it. The base sets it (and
+/// removes what a client has sent by that name).
+pub const TAGS_HEADER: &str = mortise_control::routing::tags::HEADER;
+
 /// The longest request id that is kept.
 const REQUEST_ID_MOST: usize = 128;
 
@@ -23,7 +27,8 @@ pub(super) fn context(headers: &HeaderMap) -> Context {
         None => Trace { trace_id: random_id(), span_id: random_id(), flags: 0 },
     };
     let deadline = text(DEADLINE_HEADER).and_then(|it| it.parse().ok()).map(Deadline::from_nanos);
-    let mut context = Context::new(deadline, Some(trace), Tags::default());
+    let tags = headers.get(TAGS_HEADER).and_then(|it| Tags::new(it.as_bytes()).ok());
+    let mut context = Context::new(deadline, Some(trace), tags.unwrap_or_default());
     context.served = Some(("http", ""));
     context.request = text("x-request-id").filter(|it| it.len() <= REQUEST_ID_MOST).map(Arc::from);
     context
@@ -71,6 +76,13 @@ mod tests {
         assert_eq!(crate::log::hex(&trace.trace_id), "0af7651916cd43dd8448eb211c80319c");
         assert_ne!(crate::log::hex(&trace.span_id), "b7ad6b7169203331");
         assert_eq!((context.request_id(), context.deadline()), (Some("r-1"), Some(Deadline::from_nanos(123))));
+    }
+
+    #[test]
+    fn its_tags_are_those_of_the_calls_made_for_it() {
+        assert_eq!(context(&headers(&[(TAGS_HEADER, "lane=canary")])).tags().as_bytes(), b"lane=canary");
+        assert!(context(&headers(&[(TAGS_HEADER, &"x".repeat(29))])).tags().is_empty());
+        assert!(context(&headers(&[])).tags().is_empty());
     }
 
     #[test]

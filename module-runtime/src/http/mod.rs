@@ -22,7 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tower::{Service, ServiceExt};
 
-pub use self::headers::DEADLINE_HEADER;
+pub use self::headers::{DEADLINE_HEADER, TAGS_HEADER};
 use crate::call::caught;
 use crate::figures::{Counter, Outcome};
 use crate::worker::Shared;

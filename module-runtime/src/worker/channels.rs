@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mortise_control::stats::Side;
 use mortise_control::{
-    Attach, ChannelId, ChannelRole, Encoding, Offer, Phase, Released, RouteTable, ServiceName, ServiceRoute,
+    Attach, ChannelId, ChannelRole, Encoding, Offer, Phase, Released, RouteTable, ServiceName, ServiceRoute, Target,
     ToSupervisor, WorkerId,
 };
 use shm_rpc::{
@@ -22,7 +22,7 @@ use super::drain;
 use super::provider::Provider;
 use super::shared::{Shared, State};
 use crate::call::Source;
-use crate::call::routes::{Expected, Outgoing, Route};
+use crate::call::routes::{Expected, Outgoing, Route, Ruled};
 
 /// A channel that this worker holds.
 #[derive(Debug)]
@@ -230,18 +230,31 @@ impl State {
         let Some(routes) = self.routes.get(service) else { return };
         let told = self.told.get(service);
         let targets = told.map_or(&[][..], |it| it.targets.as_slice());
-        let open = targets.iter().filter_map(|target| match self.channels.get(&target.channel)? {
-            Channel::Caller(outgoing, held) if held.service == *service => {
-                Some(Route { channel: Arc::clone(outgoing), weight: target.weight })
-            }
+        let opened = |target: &Target| match self.channels.get(&target.channel)? {
+            Channel::Caller(outgoing, held) if held.service == *service => Some(Arc::clone(outgoing)),
             _ => None,
+        };
+        let open = targets.iter().filter_map(|it| opened(it).map(|channel| Route { channel, weight: it.weight }));
+        let rules = told.map_or(&[][..], |it| it.rules.as_slice());
+        let ruled = (!rules.is_empty()).then(|| {
+            let mut versions: Vec<(semver::Version, Vec<Route>)> = Vec::new();
+            for target in targets {
+                let (Some(channel), Some(share)) = (opened(target), &target.version) else { continue };
+                let route = Route { channel, weight: share.weight };
+                match versions.iter_mut().find(|(it, _)| *it == share.version) {
+                    Some((_, routes)) => routes.push(route),
+                    None => versions.push((share.version.clone(), vec![route])),
+                }
+            }
+            Ruled { rules: rules.to_vec(), versions }
         });
         let own = self.own.get(service).map(|it| Route { channel: Arc::clone(it.outgoing()), weight: 1 });
         let expected = match told.map(|it| it.offer) {
             Some(Offer::Nobody) => Expected::Nobody,
             Some(Offer::Published | Offer::Own) | None => Expected::Somebody,
         };
-        routes.replace(open.chain(own).collect(), expected);
+        let open = open.chain(own).collect();
+        routes.replace(open, ruled, expected);
     }
 }
 

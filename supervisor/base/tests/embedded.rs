@@ -150,11 +150,22 @@ async fn the_base_serves_pages_and_routes_at_once() {
         module: ModuleName::new("site").unwrap(),
         version: semver::Version::new(1, 0, 0),
         weight: 1,
+        version_weight: 1,
         socket,
         reach: HttpReach::Direct,
     };
     let service = ServiceName::new("site").unwrap();
-    world.running.route_http(2, vec![HttpRoute { host: None, prefix: "/site".into(), service, targets: vec![target] }]);
+    world.running.route_http(
+        2,
+        vec![HttpRoute {
+            host: None,
+            prefix: "/site".into(),
+            service,
+            targets: vec![target],
+            rules: vec![],
+            tags: vec![],
+        }],
+    );
     // The routes are on their way to the base's task.
     while world.get("/site", 0).await.0 == 404 {
         tokio::task::yield_now().await;

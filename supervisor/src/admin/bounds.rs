@@ -17,8 +17,8 @@ pub const HEADERS_BYTES: usize = 16 * 1024;
 /// How many headers.
 pub const HEADERS: usize = 64;
 
-/// A JSON body: the largest request has three names and a version.
-pub const BODY_BYTES: usize = 16 * 1024;
+/// A JSON body: the largest request is a tenant's routes.
+pub const BODY_BYTES: usize = 64 * 1024;
 
 /// The body of a call.
 pub const CALL_BYTES: usize = 8 << 20;

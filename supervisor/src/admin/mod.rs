@@ -18,6 +18,7 @@ mod modules;
 mod operations;
 mod packages;
 mod routes;
+mod routing;
 mod serve;
 mod shutdown;
 mod streams;

@@ -14,7 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{invalid, not_found};
-use super::{Caller, Shared, bounds, call, host, metrics, modules, operations, packages, shutdown, streams, upgrade};
+use super::{
+    Caller, Shared, bounds, call, host, metrics, modules, operations, packages, routing, shutdown, streams, upgrade,
+};
 use crate::api::{ApiError, Blame, ErrorCode};
 
 /// The frame of the document; the routes fill it.
@@ -37,6 +39,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(modules::list))
         .routes(routes!(modules::one))
         .routes(routes!(operations::submit, operations::list))
+        .routes(routes!(routing::list))
         .routes(routes!(host::snapshot))
         .routes(routes!(host::doctor))
         .routes(routes!(host::schema))

@@ -8,7 +8,7 @@ mod stream;
 pub use error::{ApiError, Blame, ErrorCode};
 pub use operation::{Operation, OperationId, OperationState, Receipt, Request, StepRecord};
 pub use status::{
-    Desired, HostStatus, InstalledVersion, KeptStatus, LimitsStatus, ModuleStatus, ResourceStatus, RuntimeKind,
-    ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus,
+    Desired, HostStatus, InstalledVersion, KeptStatus, LimitsStatus, ModuleStatus, ResourceStatus, RoutesStatus,
+    RuntimeKind, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus,
 };
 pub use stream::{Event, EventKind, LogLine, LogStream, Streamed};

@@ -1,6 +1,7 @@
 //! Operations: what is asked, how far it has come, how it ended.
 
 use jiff::Timestamp;
+use mortise_control::routing::RouteFile;
 use mortise_control::{ModuleName, ServiceName, TenantName};
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,21 @@ pub enum Request {
         #[schema(value_type = Option<String>)]
         service: Option<ServiceName>,
     },
+    /// Put these routes of the tenant in force, instead of those that were: done when every caller and every base has them.
+    ApplyRoutes {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// All of them, as in the file of `mortise route apply`.
+        #[schema(value_type = Object)]
+        routes: RouteFile,
+    },
+    /// Take back the routes that were applied last: those before them are in force again.
+    RollbackRoutes {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+    },
 }
 
 impl Request {
@@ -177,15 +193,17 @@ impl Request {
             | Self::Discard { tenant, .. }
             | Self::Scale { tenant, .. }
             | Self::Publish { tenant, .. }
-            | Self::Unpublish { tenant, .. } => tenant,
+            | Self::Unpublish { tenant, .. }
+            | Self::ApplyRoutes { tenant, .. }
+            | Self::RollbackRoutes { tenant } => tenant,
         }
     }
 
-    /// Which module it is about; none for a package that has yet to be read.
+    /// Which module it is about; none for a package that has yet to be read, and for routes.
     #[must_use]
     pub const fn module(&self) -> Option<&ModuleName> {
         match self {
-            Self::Install { .. } => None,
+            Self::Install { .. } | Self::ApplyRoutes { .. } | Self::RollbackRoutes { .. } => None,
             Self::Uninstall { module, .. }
             | Self::Start { module, .. }
             | Self::Stop { module, .. }

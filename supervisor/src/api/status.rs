@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use mortise_control::routing::RouteFile;
 use mortise_control::{ModuleName, ResourceName, ServiceName, TenantName};
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,31 @@ pub struct Snapshot {
     pub resources: Vec<ResourceStatus>,
     /// Operations that run and the latest that ended, newest first.
     pub operations: Vec<Operation>,
+    /// Routes by tenant.
+    #[serde(default, with = "shared")]
+    #[schema(value_type = Vec<RoutesStatus>)]
+    pub routes: Vec<Arc<RoutesStatus>>,
     /// The supervisor and the host.
     pub host: HostStatus,
+}
+
+/// A tenant's routes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RoutesStatus {
+    /// Whose.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+    /// Which of all that were ever applied are in force; 0: none.
+    pub number: u64,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub applied: Option<Timestamp>,
+    /// All of them, as they were applied.
+    #[schema(value_type = Object)]
+    pub routes: RouteFile,
+    /// Those that a rollback goes back to, the latest last.
+    pub earlier: Vec<u64>,
 }
 
 /// Values that are shared in memory and written out like any other.

@@ -171,6 +171,9 @@ pub enum Command {
     Publish(Services),
     /// Withdraw a module's services: done when no new call reaches them.
     Unpublish(Services),
+    /// Say which versions of a module answer which calls and requests.
+    #[command(subcommand)]
+    Route(Route),
     /// List modules and their workers.
     Ps,
     /// Tell everything about a module, or the whole supervisor.
@@ -242,6 +245,30 @@ pub enum Command {
         /// Which shell.
         shell: Shell,
     },
+}
+
+/// What to do with routes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Route {
+    /// Put the routes of a file in force, instead of all those that were: done when every caller has them.
+    Apply {
+        /// A TOML file with `[[route]]` and `[[tag]]`; `-` is standard input.
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Print the routes in force, as TOML.
+    Show {
+        /// Only those of this service.
+        service: Option<ServiceName>,
+    },
+    /// Print what `apply` would change.
+    Diff {
+        /// As in `apply`.
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Take back what was applied last; the routes before it are in force again.
+    Rollback,
 }
 
 /// A new module.

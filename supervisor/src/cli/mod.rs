@@ -20,6 +20,7 @@ mod operations;
 mod packages;
 mod progress;
 mod ps;
+mod routes;
 mod screen;
 mod session;
 mod shutdown;
@@ -133,6 +134,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
             let request = Request::Unpublish { tenant, module: it.module, service: it.service };
             operations::change(session, request).await
         }
+        Command::Route(asked) => routes::route(session, asked).await,
         Command::Ps => ps::ps(session).await,
         Command::Status { module } => status::status(session, module.as_ref()).await,
         Command::Top { interval, once } => top::top(session, interval, once).await,
@@ -183,7 +185,9 @@ fn names(command: &Command) -> Vec<Name> {
             std::iter::once(module(&it.module)).chain(service).collect()
         }
         Command::Call { target, .. } => vec![Name::Service(target.service.to_string())],
+        Command::Route(arguments::Route::Show { service: Some(service) }) => vec![Name::Service(service.to_string())],
         Command::New(_)
+        | Command::Route(_)
         | Command::Check { .. }
         | Command::Schema
         | Command::Pack { .. }

@@ -108,6 +108,8 @@ fn doing(request: &Request) -> String {
         Request::Scale { module, .. } => format!("scaling {module}"),
         Request::Publish { module, .. } => format!("publishing {module}"),
         Request::Unpublish { module, .. } => format!("withdrawing {module}"),
+        Request::ApplyRoutes { tenant, .. } => format!("applying routes of {tenant}"),
+        Request::RollbackRoutes { tenant } => format!("rolling routes of {tenant} back"),
     }
 }
 
@@ -135,6 +137,8 @@ fn done(request: &Request) -> String {
         },
         Request::Publish { module, service, .. } => format!("published {} of {module}", of(service)),
         Request::Unpublish { module, service, .. } => format!("withdrew {} of {module}", of(service)),
+        Request::ApplyRoutes { tenant, .. } => format!("applied the routes of {tenant}"),
+        Request::RollbackRoutes { tenant } => format!("rolled the routes of {tenant} back"),
     }
 }
 

@@ -24,6 +24,7 @@ impl Engine {
                         | Change::RemoveVersion(..)
                         | Change::PutWorker(_)
                         | Change::PutOperation(_)
+                        | Change::PutRoutes(_)
                         | Change::PutMeta(_) => {}
                     }
                 }

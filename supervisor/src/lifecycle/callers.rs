@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mortise_control::{
     Attach, ChannelId, ChannelRole, Encoding, Offer, PeerInfo, RouteTable, ServiceDeclaration, ServiceName,
-    ServiceRoute, Target, WorkerId,
+    ServiceRoute, Target, VersionShare, WorkerId,
 };
 
 use super::channel::{Channel, Edge, EdgeState, End, Stage};
@@ -32,9 +32,20 @@ impl State {
                 let callee = self.channels.get(it).and_then(|it| self.slots.get(it.edge.callee));
                 callee.map_or(1, |it| self.default_share(it))
             };
-            let targets = targets.into_iter().map(|channel| Target { channel, weight: weight(&channel) }).collect();
+            let rules = self.slots.get(id).map(|it| self.routes.of_calls(it, &service)).unwrap_or_default();
+            let version = |it: &ChannelId| {
+                let callee = self.channels.get(it).and_then(|it| self.slots.get(it.edge.callee))?;
+                Some(VersionShare { version: callee.spec.version.clone(), weight: self.share(callee) })
+            };
+            let ruled = !rules.is_empty();
+            let target = |channel| Target {
+                channel,
+                weight: weight(&channel),
+                version: if ruled { version(&channel) } else { None },
+            };
+            let targets = targets.into_iter().map(target).collect();
             let offer = self.offer(id, &service);
-            routes.push(ServiceRoute { service, offer, targets });
+            routes.push(ServiceRoute { service, offer, targets, rules });
         }
         self.send_routes(id, routes, turn);
     }

@@ -75,7 +75,9 @@ impl State {
         let mut routes: Vec<HttpRoute> = Vec::with_capacity(self.index.http.len());
         for ((host, prefix), (key, service)) in &self.index.http {
             let targets = self.http_targets(key, service);
-            routes.push(HttpRoute { host: host.clone(), prefix: prefix.clone(), service: service.clone(), targets });
+            let (rules, tags) = self.routes.of_requests(&key.tenant, service);
+            let (host, prefix, service) = (host.clone(), prefix.clone(), service.clone());
+            routes.push(HttpRoute { host, prefix, service, targets, rules, tags });
         }
         routes
     }
@@ -92,6 +94,7 @@ impl State {
                 module: it.key.module.clone(),
                 version: it.spec.version.clone(),
                 weight: self.default_share(it),
+                version_weight: self.share(it),
                 socket: self.config.http_folder.join(format!("{}.sock", it.id)),
                 reach: match it.role {
                     Role::Sdk | Role::Base => HttpReach::Direct,

@@ -76,7 +76,7 @@ impl State {
         let Ok(plan) = self.plan_discard(&tenant, &name) else { return };
         let id = OperationId(format!("keep-{:016x}", turn.draw.number()));
         let request = Request::Discard { tenant, module: name };
-        let op = Op::begun(id, request, key.clone(), self.operations.next_order, turn.now.wall);
+        let op = Op::begun(id, request, Some(key.clone()), self.operations.next_order, turn.now.wall);
         self.propose_plan(op, plan, turn);
     }
 

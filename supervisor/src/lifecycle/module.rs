@@ -151,6 +151,7 @@ impl State {
                 }
                 self.touch_module(&key);
             }
+            Change::PutRoutes(record) => self.put_routes(*record),
             Change::PutWorker(_) | Change::PutOperation(_) | Change::RemoveOperation(_) | Change::PutMeta(_) => {}
         }
     }

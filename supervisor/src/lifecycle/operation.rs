@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use mortise_control::{ChannelId, WorkerId};
+use mortise_control::{ChannelId, TenantName, WorkerId};
 
 use super::state::State;
 use super::turn::{About, Turn};
@@ -16,6 +16,8 @@ pub(super) struct Operations {
     all: BTreeMap<OperationId, Op>,
     /// The operation that has a module to itself.
     pub(super) locks: BTreeMap<ModuleKey, OperationId>,
+    /// The operation that has a tenant's routes to itself.
+    tables: BTreeMap<TenantName, OperationId>,
     /// Operations whose form on disk is older than the one here.
     pub(super) unsaved: BTreeSet<OperationId>,
     /// Operations that have ended, oldest first.
@@ -27,7 +29,7 @@ pub(super) struct Operations {
 pub(super) struct Op {
     /// As it is shown.
     pub(super) operation: Operation,
-    /// The module it works on; none for an install of an earlier life, which has ended.
+    /// The module it works on; none for routes, and for an install of an earlier life, which has ended.
     pub(super) key: Option<ModuleKey>,
     pub(super) order: u64,
     pub(super) stage: Stage,
@@ -75,7 +77,7 @@ pub(super) enum Stage {
 
 impl Op {
     /// One that begins now.
-    pub(super) fn begun(id: OperationId, request: Request, key: ModuleKey, order: u64, now: Timestamp) -> Self {
+    pub(super) fn begun(id: OperationId, request: Request, key: Option<ModuleKey>, order: u64, now: Timestamp) -> Self {
         let operation = Operation {
             id,
             request,
@@ -86,7 +88,7 @@ impl Op {
             started: now,
             ended: None,
         };
-        Self::new(operation, Some(key), order)
+        Self::new(operation, key, order)
     }
 
     pub(super) fn new(operation: Operation, key: Option<ModuleKey>, order: u64) -> Self {
@@ -134,7 +136,15 @@ impl Op {
 
     /// Whose what it works on, in words.
     pub(super) fn subject(&self) -> String {
-        self.key.as_ref().map_or_else(|| "a package".to_owned(), ToString::to_string)
+        match &self.key {
+            Some(key) => key.to_string(),
+            None if self.concerns_routes() => format!("routes of {}", self.request().tenant()),
+            None => "a package".to_owned(),
+        }
+    }
+
+    pub(super) fn concerns_routes(&self) -> bool {
+        matches!(self.request(), Request::ApplyRoutes { .. } | Request::RollbackRoutes { .. })
     }
 
     /// Whether it makes a new cohort beside the one in charge.
@@ -173,6 +183,8 @@ impl Operations {
             self.ended.insert(op.order, id.clone());
         } else if let Some(key) = &op.key {
             self.locks.insert(key.clone(), id.clone());
+        } else if op.concerns_routes() {
+            self.tables.insert(op.request().tenant().clone(), id.clone());
         }
         self.next_order = self.next_order.max(op.order + 1);
         self.all.insert(id, op);
@@ -192,6 +204,12 @@ impl Operations {
         {
             self.locks.remove(key);
         }
+        self.tables.retain(|_, it| it != id);
+    }
+
+    /// The operation that works on this tenant's routes.
+    pub(super) fn on_routes(&self, tenant: &TenantName) -> Option<&Op> {
+        self.all.get(self.tables.get(tenant)?)
     }
 
     /// The operation that works on this module.
@@ -205,7 +223,7 @@ impl Operations {
 
     /// Operations that have not ended.
     pub(super) fn unended(&self) -> impl Iterator<Item = &Op> {
-        self.locks.values().filter_map(|it| self.all.get(it))
+        self.locks.values().chain(self.tables.values()).filter_map(|it| self.all.get(it))
     }
 
     /// Ended operations beyond those to be remembered, when one more comes.
@@ -312,7 +330,12 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::Scale { .. }
         | Request::Restart { .. }
         | Request::Uninstall { .. } => Some(op.receipt.clone()),
-        Request::Install { .. } | Request::Start { .. } | Request::Publish { .. } | Request::Unpublish { .. } => None,
+        Request::Install { .. }
+        | Request::Start { .. }
+        | Request::Publish { .. }
+        | Request::Unpublish { .. }
+        | Request::ApplyRoutes { .. }
+        | Request::RollbackRoutes { .. } => None,
     };
     operation
 }
@@ -332,5 +355,7 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Scale { .. } => "scale",
         Request::Publish { .. } => "publish",
         Request::Unpublish { .. } => "unpublish",
+        Request::ApplyRoutes { .. } => "apply routes",
+        Request::RollbackRoutes { .. } => "roll back routes",
     }
 }

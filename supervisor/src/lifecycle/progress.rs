@@ -26,7 +26,12 @@ impl State {
     /// The rule for an operation.
     pub(super) fn operate(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
         let Some(op) = self.operations.get(id) else { return };
-        let Some(key) = op.key.clone() else { return };
+        let Some(key) = op.key.clone() else {
+            if op.stage == Stage::Running && op.concerns_routes() && !self.stopping {
+                self.operate_routes(id, turn);
+            }
+            return;
+        };
         match &op.stage {
             Stage::Accepting | Stage::Committing | Stage::Ending(_) | Stage::Ended => return,
             Stage::RollingBack(error) => {
@@ -69,6 +74,8 @@ impl State {
                     self.end_operation(id, Ok(()), turn);
                 }
             }
+            // Of no module.
+            Request::ApplyRoutes { .. } | Request::RollbackRoutes { .. } => {}
         }
     }
 
@@ -426,12 +433,11 @@ impl State {
 
     /// Whether a caller can take routes to a service of the module and does not have them.
     fn lacks(&self, caller: WorkerId, key: &ModuleKey, service: &ServiceName) -> bool {
-        let takes = |it: &&Worker| it.ready && it.connected() && it.calls() && !it.is_kept();
-        self.slots.get(caller).filter(takes).is_some_and(|it| !self.is_routed_to(it, key, service))
+        self.slots.get(caller).filter(|it| it.takes_routes()).is_some_and(|it| !self.is_routed_to(it, key, service))
     }
 
     fn is_routed_to(&self, caller: &Worker, key: &ModuleKey, service: &ServiceName) -> bool {
-        if !caller.reported.is_empty() || !caller.routes.unacknowledged.is_empty() || caller.routes.sent.is_none() {
+        if !caller.has_taken_routes() {
             return false;
         }
         let Some(module) = self.modules.get(key) else { return true };
@@ -470,7 +476,11 @@ impl State {
             .filter(|it| {
                 matches!(
                     it.request(),
-                    Request::Publish { .. } | Request::Unpublish { .. } | Request::StartBeside { .. }
+                    Request::Publish { .. }
+                        | Request::Unpublish { .. }
+                        | Request::StartBeside { .. }
+                        | Request::ApplyRoutes { .. }
+                        | Request::RollbackRoutes { .. }
                 )
             })
             .map(|it| it.operation.id.clone())

@@ -20,7 +20,7 @@ use crate::store::{Change, ModuleRecord, VersionRecord};
 
 /// What accepting a request changes.
 pub(super) struct Plan {
-    key: ModuleKey,
+    key: Option<ModuleKey>,
     changes: Vec<Change>,
     removes: Vec<String>,
     then: Then,
@@ -37,7 +37,12 @@ pub(super) enum Then {
 
 impl Plan {
     fn new(key: ModuleKey, changes: Vec<Change>, then: Then) -> Self {
-        Self { key, changes, removes: Vec::new(), then }
+        Self { key: Some(key), changes, removes: Vec::new(), then }
+    }
+
+    /// About no module.
+    pub(super) fn of_tenant(changes: Vec<Change>, then: Then) -> Self {
+        Self { key: None, changes, removes: Vec::new(), then }
     }
 }
 
@@ -128,6 +133,7 @@ impl State {
             self.retry_resources(&key);
             self.touch_module(&key);
         }
+        self.touched.operations.insert(id.clone());
     }
 
     /// The operation is not on disk: nothing has happened.
@@ -171,6 +177,8 @@ impl State {
             Request::Scale { tenant, module, instances } => self.plan_scale(tenant, module, *instances),
             Request::Publish { tenant, module, service } => self.plan_publish(tenant, module, service.as_ref()),
             Request::Unpublish { tenant, module, service } => self.plan_unpublish(tenant, module, service.as_ref()),
+            Request::ApplyRoutes { tenant, routes } => self.plan_apply_routes(tenant, routes, turn),
+            Request::RollbackRoutes { tenant } => self.plan_rollback_routes(tenant),
         }
     }
 
@@ -257,7 +265,7 @@ impl State {
             changes.push(Change::RemoveModule(key.clone()));
         }
         let then = if removes.is_empty() { Then::Nothing } else { Then::Work };
-        Ok(Plan { key, changes, removes, then })
+        Ok(Plan { key: Some(key), changes, removes, then })
     }
 
     /// Whether anything but these versions refers to a package.

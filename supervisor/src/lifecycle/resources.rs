@@ -149,7 +149,9 @@ impl State {
             | Request::Discard { .. }
             | Request::Scale { .. }
             | Request::Publish { .. }
-            | Request::Unpublish { .. } => false,
+            | Request::Unpublish { .. }
+            | Request::ApplyRoutes { .. }
+            | Request::RollbackRoutes { .. } => false,
         };
         if concerned && matches!(op.stage, OpStage::Running | OpStage::Committing) {
             op.trouble.get_or_insert_with(|| super::refusals::failed(crate::api::Blame::Module, text));

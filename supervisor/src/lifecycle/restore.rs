@@ -44,6 +44,9 @@ impl State {
             state.index(key);
             state.time_kept(key, &mut turn);
         }
+        for record in records.routes {
+            state.routes.put(record);
+        }
         state.slots = Slots::restore(&records.workers);
         for record in records.workers {
             state.restore_worker(record, &mut turn);

@@ -57,6 +57,7 @@ impl State {
             modules,
             resources: self.resource_statuses(),
             operations: operations.into_iter().map(|(_, it)| it).collect(),
+            routes: self.routes.shown(),
             host: HostStatus::default(),
         }
     }

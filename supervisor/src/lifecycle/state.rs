@@ -11,6 +11,7 @@ use super::marked::Marked;
 use super::module::{Index, Module};
 use super::operation::Operations;
 use super::resources::Resource;
+use super::routes::RouteBook;
 use super::slots::Slots;
 use super::touched::Touched;
 use super::turn::Turn;
@@ -34,6 +35,7 @@ pub struct State {
     pub(super) operations: Operations,
     pub(super) journal: Journal,
     pub(super) index: Index,
+    pub(super) routes: RouteBook,
     pub(super) touched: Touched,
     /// Processes of an earlier supervisor that have not said hello yet.
     pub(super) recovering: BTreeSet<WorkerId>,
@@ -72,6 +74,7 @@ impl State {
             operations: Operations::default(),
             journal: Journal::default(),
             index: Index::default(),
+            routes: RouteBook::default(),
             touched: Touched::default(),
             recovering: BTreeSet::new(),
             stopping: false,

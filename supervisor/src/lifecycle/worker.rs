@@ -319,6 +319,16 @@ impl Worker {
         self.role != Role::Http && self.alive() && self.condemned.is_none() && !ending
     }
 
+    /// Whether it is told routes and can be expected to take them.
+    pub(super) fn takes_routes(&self) -> bool {
+        self.ready && self.connected() && self.calls() && !self.is_kept()
+    }
+
+    /// Whether the routes that it was told last are in force there.
+    pub(super) fn has_taken_routes(&self) -> bool {
+        self.reported.is_empty() && self.routes.unacknowledged.is_empty() && self.routes.sent.is_some()
+    }
+
     /// The services it may call.
     pub(super) fn called_services(&self) -> impl Iterator<Item = &ServiceName> {
         self.spec.requires.iter().chain(&self.wants)

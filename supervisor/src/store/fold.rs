@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use mortise_control::TenantName;
 use semver::Version;
 
-use super::{Change, MetaRecord, ModuleRecord, OperationRecord, Records, VersionRecord, WorkerRecord};
+use super::{Change, MetaRecord, ModuleRecord, OperationRecord, Records, RoutesRecord, VersionRecord, WorkerRecord};
 use crate::lifecycle::ModuleKey;
 
 /// The outcome of changes.
@@ -14,6 +15,7 @@ pub(super) struct Fold {
     versions: BTreeMap<(ModuleKey, Version), VersionRecord>,
     workers: BTreeMap<u32, WorkerRecord>,
     operations: BTreeMap<String, OperationRecord>,
+    routes: BTreeMap<TenantName, RoutesRecord>,
     meta: MetaRecord,
 }
 
@@ -35,6 +37,7 @@ impl Fold {
             Change::PutWorker(it) => drop(self.workers.insert(it.worker.slot, it)),
             Change::PutOperation(it) => drop(self.operations.insert(it.operation.id.0.clone(), *it)),
             Change::RemoveOperation(id) => drop(self.operations.remove(&id.0)),
+            Change::PutRoutes(it) => drop(self.routes.insert(it.tenant.clone(), *it)),
             Change::PutMeta(it) => self.meta = it,
         }
     }
@@ -45,6 +48,7 @@ impl Fold {
             versions: self.versions.values().cloned().collect(),
             workers: self.workers.values().cloned().collect(),
             operations: self.operations.values().cloned().collect(),
+            routes: self.routes.values().cloned().collect(),
             meta: self.meta,
         }
     }
@@ -52,11 +56,12 @@ impl Fold {
 
 /// What makes an empty store hold these records.
 pub(super) fn changes(records: &Records) -> Vec<Change> {
-    let Records { modules, versions, workers, operations, meta } = records;
+    let Records { modules, versions, workers, operations, routes, meta } = records;
     let mut changes = vec![Change::PutMeta(*meta)];
     changes.extend(modules.iter().cloned().map(Change::PutModule));
     changes.extend(versions.iter().cloned().map(|it| Change::PutVersion(Box::new(it))));
     changes.extend(workers.iter().cloned().map(Change::PutWorker));
     changes.extend(operations.iter().cloned().map(|it| Change::PutOperation(Box::new(it))));
+    changes.extend(routes.iter().cloned().map(|it| Change::PutRoutes(Box::new(it))));
     changes
 }

@@ -20,6 +20,7 @@ const MODULES: Kind = TableDefinition::new("modules");
 const VERSIONS: Kind = TableDefinition::new("versions");
 const WORKERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("workers");
 const OPERATIONS: Kind = TableDefinition::new("operations");
+const ROUTES: Kind = TableDefinition::new("routes");
 const META: Kind = TableDefinition::new("meta");
 
 type Kind = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -57,6 +58,7 @@ pub(super) fn read(database: &Database) -> Result<(Records, u64), FormatError> {
         versions: all(&transaction, VERSIONS)?,
         workers: all(&transaction, WORKERS)?,
         operations: all(&transaction, OPERATIONS)?,
+        routes: all(&transaction, ROUTES)?,
         meta: one::<MetaRecord>(&transaction, META_RECORD)?.unwrap_or_default(),
     };
     records.modules.sort_by(|a, b| a.key.cmp(&b.key));
@@ -103,6 +105,7 @@ fn apply(transaction: &redb::WriteTransaction, change: &Change) -> Result<(), Fo
         }
         Change::PutOperation(record) => put(&mut table(OPERATIONS)?, &record.operation.id.0, record),
         Change::RemoveOperation(id) => remove(&mut table(OPERATIONS)?, &id.0),
+        Change::PutRoutes(record) => put(&mut table(ROUTES)?, record.tenant.as_str(), record),
         Change::PutMeta(record) => put(&mut table(META)?, META_RECORD, record),
     }
 }

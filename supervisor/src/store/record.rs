@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use mortise_control::{ServiceName, Token, WorkerId};
+use mortise_control::routing::RouteFile;
+use mortise_control::{ServiceName, TenantName, Token, WorkerId};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +138,28 @@ pub struct OperationRecord {
     pub removes: Vec<String>,
 }
 
+/// The routes of a tenant: those in force, and those before them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutesRecord {
+    /// Whose.
+    pub tenant: TenantName,
+    /// How many were ever applied.
+    pub applied: u64,
+    /// The latest last: it is in force. Empty: there are none.
+    pub kept: Vec<RoutesVersion>,
+}
+
+/// Routes as they were applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutesVersion {
+    /// Which of all that were ever applied.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// All of them.
+    pub routes: RouteFile,
+}
+
 /// The supervisor's own counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetaRecord {
@@ -163,6 +186,8 @@ pub enum Change {
     PutOperation(Box<OperationRecord>),
     /// Remove.
     RemoveOperation(OperationId),
+    /// Insert or replace.
+    PutRoutes(Box<RoutesRecord>),
     /// Replace.
     PutMeta(MetaRecord),
 }
@@ -178,6 +203,8 @@ pub struct Records {
     pub workers: Vec<WorkerRecord>,
     /// By id.
     pub operations: Vec<OperationRecord>,
+    /// By tenant.
+    pub routes: Vec<RoutesRecord>,
     /// The counters.
     pub meta: MetaRecord,
 }

@@ -249,6 +249,7 @@ pub fn world() -> Snapshot {
         modules: [status("broken"), spell, status("stuck")].map(Into::into).into(),
         resources: vec![],
         operations: vec![],
+        routes: vec![],
         host: HostStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: 1,

@@ -72,6 +72,22 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// A service in the middle: it calls another for its answer.
+#[module_runtime::service(name = "relay", error = Refused)]
+pub trait Relay {
+    /// Which versions the call went through.
+    async fn pass(&self) -> Result<Passed, Refused>;
+}
+
+/// The versions that a call went through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Of the one in the middle.
+    pub relay: String,
+    /// Of the one that it called.
+    pub unruly: String,
+}
+
 /// A service that calls `unruly.echo` without a pause and counts.
 #[module_runtime::service(name = "load", error = Refused)]
 pub trait Load {

@@ -7,8 +7,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
-use module_runtime::http::DEADLINE_HEADER;
+use module_runtime::http::{DEADLINE_HEADER, TAGS_HEADER};
 use module_runtime::{Deadline, WorkerId};
+use mortise_control::routing::{Asked, HttpHead, tags_of};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -38,6 +39,26 @@ struct Exchange<'a> {
     websocket: Option<OnUpgrade>,
     /// The deadline as workers are told it.
     told_deadline: u64,
+}
+
+/// What routes see of a request.
+struct Head<'a> {
+    target: &'a RequestTarget,
+    headers: &'a http::HeaderMap,
+}
+
+impl HttpHead for Head<'_> {
+    fn host(&self) -> Option<&str> {
+        self.target.host.as_deref()
+    }
+
+    fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// The routes have stayed as they were for as long as a request waits.
@@ -196,11 +217,14 @@ impl Exchange<'_> {
             let Some(route) = routes.find(self.target.host.as_deref(), self.target.path()) else {
                 return Err(Refusal::NoRoute(format!("nothing is published at {}", self.place())));
             };
-            if route.targets.iter().all(|it| it.weight == 0) {
+            if !route.is_answered() {
                 return Err(Refusal::NotStarted(format!("nobody answers for {} now", route.service)));
             }
             let may = |it: &Arc<Upstream>| !refused.contains(&it.worker) && !full.contains(&it.worker);
-            let Some(upstream) = route.choose(may, |it| it.in_flight()) else {
+            let head = Head { target: &self.target, headers: &self.headers };
+            let tags = tags_of(&route.tags, &head);
+            let asked = Asked { tags: &tags, http: Some(&head) };
+            let Some(upstream) = route.choose(&asked, may, |it| it.in_flight()) else {
                 if !full.is_empty() {
                     return Err(Refusal::Overloaded(format!(
                         "every worker of {} has as much as it may",
@@ -234,7 +258,7 @@ impl Exchange<'_> {
                 }
             };
             let history = connection.history;
-            match self.attempt(connection, lease, route, ticket).await {
+            match self.attempt(connection, lease, route, &tags, ticket).await {
                 Ok(response) => return Ok(response),
                 // It had been closed while idle. The worker itself may be well.
                 Err(Failure::NotStarted) if history == History::Used => {}
@@ -258,6 +282,7 @@ impl Exchange<'_> {
         mut connection: WorkerConnection,
         lease: Lease,
         route: &Route,
+        tags: &[u8],
         ticket: &Ticket,
     ) -> Result<Response<Bare>, Failure> {
         let mut request = Request::new(self.upload.attempt(connection.written.clone()));
@@ -266,6 +291,11 @@ impl Exchange<'_> {
         *request.headers_mut() = self.headers.clone();
         *request.version_mut() = Version::HTTP_11;
         request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(self.told_deadline));
+        if let Ok(tags) = HeaderValue::from_bytes(tags)
+            && !tags.is_empty()
+        {
+            request.headers_mut().insert(TAGS_HEADER, tags);
+        }
         let upstream = Arc::clone(lease.upstream());
         let mut response = match connection.sender.try_send_request(request).await {
             Ok(response) => response,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
-use module_runtime::http::DEADLINE_HEADER;
+use module_runtime::http::{DEADLINE_HEADER, TAGS_HEADER};
 
 use super::limits::Forwarded;
 
@@ -104,6 +104,8 @@ pub(crate) fn for_worker(headers: &mut HeaderMap, known: &Known<'_>) {
     // A client's wish has been heard; workers are told the deadline itself, and only by the base.
     headers.remove(DEADLINE);
     headers.remove(DEADLINE_HEADER);
+    // Tags are what routes make of a request.
+    headers.remove(TAGS_HEADER);
     match known.authority {
         Some(authority) => headers.insert(header::HOST, authority.clone()),
         // HTTP/1.0 without one; workers are spoken to in HTTP/1.1, which needs it.

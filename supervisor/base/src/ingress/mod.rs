@@ -112,10 +112,17 @@ impl Ingress {
         for route in routes {
             let targets = route.targets.iter().map(|target| {
                 let upstream = routed.entry(target.worker).or_insert_with(|| self.upstream(&workers, target));
-                Weighted { target: Arc::clone(upstream), weight: target.weight }
+                Weighted {
+                    target: Arc::clone(upstream),
+                    weight: target.weight,
+                    version: target.version.clone(),
+                    version_weight: target.version_weight,
+                }
             });
             let targets = targets.collect();
-            let added = table.add(route.host.as_deref(), &route.prefix, Route::new(route.service.clone(), targets));
+            let answered =
+                Route::new(route.service.clone(), targets).with_rules(route.rules.clone(), route.tags.clone());
+            let added = table.add(route.host.as_deref(), &route.prefix, answered);
             if added == Added::AlreadyThere {
                 tracing::warn!(service = %route.service, prefix = route.prefix, "another service has its host and prefix");
             }

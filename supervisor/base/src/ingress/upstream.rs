@@ -171,6 +171,7 @@ mod tests {
             module: ModuleName::new("m").unwrap(),
             version: semver::Version::new(1, 0, 0),
             weight: 1,
+            version_weight: 1,
             socket: "/nowhere".into(),
             reach: HttpReach::Direct,
         };

@@ -143,9 +143,12 @@ fn http_route(n: usize) -> HttpRoute {
             module: ModuleName::new("site").unwrap(),
             version: semver::Version::new(1, 0, 0),
             weight: 1,
+            version_weight: 1,
             socket: format!("/run/mortise/http/{n}.1.sock").into(),
             reach: HttpReach::Direct,
         }],
+        rules: vec![],
+        tags: vec![],
     }
 }
 

@@ -706,6 +706,10 @@ fn write(disk: &mut Records, change: Change) {
             disk.modules.retain(|it| it.key != record.key);
             disk.modules.push(record);
         }
+        Change::PutRoutes(record) => {
+            disk.routes.retain(|it| it.tenant != record.tenant);
+            disk.routes.push(*record);
+        }
         Change::RemoveModule(key) => disk.modules.retain(|it| it.key != key),
         Change::PutVersion(record) => {
             disk.versions.retain(|it| it.key != record.key || it.spec.version != record.spec.version);

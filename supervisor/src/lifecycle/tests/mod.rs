@@ -12,6 +12,7 @@ mod process;
 mod random;
 mod returns;
 mod rollbacks;
+mod routes;
 mod scale;
 mod storage;
 mod swaps;

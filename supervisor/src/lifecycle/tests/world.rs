@@ -147,6 +147,35 @@ pub(super) fn unpublish(text: &str) -> Request {
     Request::Unpublish { tenant: tenant(), module: name(text), service: None }
 }
 
+/// The rules of spell and of site: a lane, and shares.
+pub(super) fn apply_routes(lane: &str, second: u32) -> Request {
+    let text = format!(
+        r#"
+        [[tag]]
+        name = "lane"
+        header = "x-lane"
+        [[route]]
+        service = "spell"
+        [[route.rule]]
+        match = {{ tag = {{ lane = "{lane}" }} }}
+        to = [{{ version = "2.0.0" }}]
+        [[route.rule]]
+        match = {{ module = "site" }}
+        to = [{{ version = "1.0.0", weight = 90 }}, {{ version = "2.0.0", weight = {second} }}]
+        [[route]]
+        service = "site"
+        [[route.rule]]
+        match = {{ tag = {{ lane = "{lane}" }} }}
+        to = [{{ version = "2.0.0" }}]
+        "#
+    );
+    Request::ApplyRoutes { tenant: tenant(), routes: toml::from_str(&text).unwrap() }
+}
+
+pub(super) fn rollback_routes() -> Request {
+    Request::RollbackRoutes { tenant: tenant() }
+}
+
 pub(super) fn uninstall(text: &str, major: Option<u64>) -> Request {
     Request::Uninstall { tenant: tenant(), module: name(text), version: major.map(version) }
 }

@@ -59,6 +59,7 @@ impl World {
             module: ModuleName::new("fake").unwrap(),
             version: semver::Version::new(u64::from(generation), 0, 0),
             weight: 1,
+            version_weight: 1,
             socket: self.folder.path().join(format!("{slot}.{generation}.sock")),
             reach: HttpReach::Direct,
         }
@@ -150,6 +151,8 @@ fn route(prefix: &str, targets: &[HttpTarget]) -> HttpRoute {
         prefix: prefix.to_owned(),
         service: ServiceName::new("fake").unwrap(),
         targets: targets.to_vec(),
+        rules: Vec::new(),
+        tags: Vec::new(),
     }
 }
 
