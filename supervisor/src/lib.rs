@@ -10,6 +10,7 @@ pub mod cli;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;
+mod failpoint;
 pub mod host;
 pub mod lifecycle;
 pub mod logs;

@@ -116,6 +116,30 @@ impl Artifacts {
     }
 }
 
+impl Artifacts {
+    /// The same with a `mortised` that can be asked for faults, in a folder of its own; that of MORTISE_ARTIFACTS is to be one.
+    ///
+    /// # Errors
+    /// Something did not build.
+    pub fn build_with_failpoints(profile: Profile) -> Result<Self, Failure> {
+        let Self { programs, packages } = Self::build(profile)?;
+        if std::env::var_os("MORTISE_ARTIFACTS").is_some() {
+            return Ok(Self { programs, packages });
+        }
+        let with = programs.join("failpoints");
+        // Of the whole workspace, as everything else is built: its dependencies are the same then.
+        let mortised = ["build", "--workspace", "--exclude", INIT, "--bin", "mortised", "--profile", profile.name()];
+        run(cargo().args(mortised).args(["--features", "mortise-supervisor/failpoints"]))?;
+        fs::create_dir_all(&with)?;
+        for name in ["mortised", "mortise", INIT] {
+            copy(&programs.join(name), &with.join(name), 0o755)?;
+        }
+        // What others look for in its place is the one without.
+        run(cargo().args(mortised))?;
+        Ok(Self { programs: with, packages })
+    }
+}
+
 /// Every worker begins as it.
 const INIT: &str = "mortise-init";
 

@@ -121,6 +121,15 @@ impl Daemon {
         Ok(())
     }
 
+    /// The same with faults that it is asked for from the beginning, if it was built with failpoints.
+    ///
+    /// # Errors
+    /// As for [`Daemon::start`].
+    pub fn succeed_with(&mut self, faults: &str) -> Result<(), Failure> {
+        self.child = launch_with(&self.programs, &self.options, &[("MORTISE_FAILPOINTS", faults)])?;
+        Ok(())
+    }
+
     /// Tells it to stop and waits for its end.
     ///
     /// # Errors
@@ -175,6 +184,10 @@ impl Drop for Daemon {
 }
 
 fn launch(programs: &Path, options: &Options) -> Result<Child, Failure> {
+    launch_with(programs, options, &[])
+}
+
+fn launch_with(programs: &Path, options: &Options, environment: &[(&str, &str)]) -> Result<Child, Failure> {
     let folder = &options.folder;
     let notify_path = folder.join("notify.sock");
     let _ = fs::remove_file(&notify_path);
@@ -192,7 +205,7 @@ fn launch(programs: &Path, options: &Options) -> Result<Child, Failure> {
     if !options.allow_degraded.is_empty() {
         mortised.arg("--allow-degraded").arg(options.allow_degraded.join(","));
     }
-    mortised.args(&options.more).env("NOTIFY_SOCKET", &notify_path);
+    mortised.args(&options.more).env("NOTIFY_SOCKET", &notify_path).envs(environment.iter().copied());
     mortised.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let mut child = mortised.spawn().map_err(|e| format!("{}: {e}", programs.join("mortised").display()))?;
     match await_ready(&mut child, &notify) {

@@ -65,6 +65,8 @@ enum Suite {
     System,
     /// Workers that want to do harm, on this host
     Hostile,
+    /// Every fault of the table in docs/operations.md, on this host
+    Failpoints,
     /// The demo and README.md's tour
     Demo,
     /// The whole-system tests and the Debian package in a virtual machine with systemd and cgroup v2
@@ -211,6 +213,12 @@ impl Suite {
                 Artifacts::build(Profile::Dev)?;
                 let mut tests = cargo();
                 tests.args(["test", "-p", "mortise-tests", "--test", "hostile"]).args(filter);
+                count(tally, tests.args(["--", "--test-threads=1"]))
+            }
+            Self::Failpoints => {
+                Artifacts::build_with_failpoints(Profile::Dev)?;
+                let mut tests = cargo();
+                tests.args(["test", "-p", "mortise-tests", "--test", "failpoints"]).args(filter);
                 count(tally, tests.args(["--", "--test-threads=1"]))
             }
             Self::Demo => check(tally, cargo().args(["xtask", "demo", "--once"])),

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::group::Folder;
 use super::layout::Hierarchy;
 use super::{CgroupError, Controller, Group, Layout, Limits, RemoveError, own_leaf};
+use crate::failpoint::{self, Point};
 
 /// How long a sweep waits for the processes of one group to end after they were killed.
 const SWEEP_WITHIN: Duration = Duration::from_secs(5);
@@ -156,7 +157,9 @@ impl Groups {
         let folder = |it: &Parents| Folder { path: it.own.join(name), controllers: it.hierarchy.controllers.clone() };
         let group =
             Group { name: name.into(), v1: self.v1.iter().map(folder).collect(), v2: self.v2.as_ref().map(folder) };
-        let made = group.folders().try_for_each(|it| make_folder(&it.path)).and_then(|()| group.set_limits(limits));
+        let fault = |()| failpoint::reach(Point::Group).map_err(CgroupError::file("make", Path::new(name)));
+        let made = group.folders().try_for_each(|it| make_folder(&it.path)).and_then(fault);
+        let made = made.and_then(|()| group.set_limits(limits));
         if let Err(error) = made {
             let _ = group.remove(Duration::ZERO);
             return Err(error);

@@ -69,6 +69,9 @@ impl Handover {
     }
 
     fn replace_by(&self, program: &Path) -> io::Error {
+        if let Err(error) = crate::failpoint::reach(crate::failpoint::Point::Exec) {
+            return error;
+        }
         // Whatever somebody has forgotten, and the numbers of an earlier attempt.
         if let Err(error) = fetched::close_all_on_exec() {
             tracing::debug!(%error, "descriptors are closed by an exec only if each of them is to be");

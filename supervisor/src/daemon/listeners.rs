@@ -184,8 +184,8 @@ fn write(state: &Path, notes: &[Note]) -> Result<(), StartError> {
     let path = state.join(NOTES);
     let failed = || StartError::file("write", &path);
     let mut file = tempfile::NamedTempFile::new_in(state).map_err(failed())?;
-    serde_json::to_writer_pretty(&mut file, notes).map_err(|e| failed()(e.into()))?;
-    file.flush().and_then(|()| file.as_file().sync_all()).map_err(failed())?;
+    let text = serde_json::to_vec_pretty(notes).map_err(|e| failed()(e.into()))?;
+    file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(failed())?;
     file.persist(&path).map_err(|e| failed()(e.error))?;
     File::open(state).and_then(|it| it.sync_all()).map_err(failed())
 }

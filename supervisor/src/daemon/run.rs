@@ -24,6 +24,7 @@ use crate::api::HostStatus;
 use crate::cgroup::{Groups, Layout};
 use crate::doctor::Places;
 use crate::engine::{Engine, Parts};
+use crate::failpoint::{self, Point};
 use crate::host::{self, Enforcement};
 use crate::lifecycle::Runtime;
 use crate::logs::{FileMirror, LogSink, LogStore, Mirror};
@@ -210,6 +211,8 @@ async fn serve(
     let http_folder = spawning.http_folder();
     let config = settings.policy(http_folder.clone());
     let spawner = Spawner::new(spawning, Arc::clone(&groups))?;
+    #[cfg(feature = "failpoints")]
+    crate::failpoint::serve(run.path()).map_err(StartError::file("listen for failpoints in", run.path()))?;
     clean_up(&records, &spawner, &groups, &packages, rebuilt.is_some()).await;
 
     let admin_socket = settings.admin_socket();
@@ -391,6 +394,7 @@ async fn clean_up(
     is_rebuilt: bool,
 ) {
     let occupied = records.workers.iter().filter(|it| it.occupant.is_some()).map(|it| it.worker).collect();
+    failpoint::pass(Point::Sweep);
     let swept = spawner.sweep(occupied).await;
     let keep: Result<std::collections::BTreeSet<_>, _> =
         records.versions.iter().map(|it| it.digest.parse::<Digest>()).collect();

@@ -9,6 +9,8 @@ use mortise_control::{ChannelId, ChannelRole, Geometry};
 use nix::sys::stat::fstat;
 use shm_rpc::segment;
 
+use crate::failpoint::{self, Point};
+
 /// Segments that are not sealed yet, by channel.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
@@ -81,7 +83,8 @@ impl Channels {
 /// The length is looked at behind the seal, when nobody can change it any more.
 fn seal(segment: &OwnedFd, made: i64, writer: ChannelRole) -> Result<(), Tampered> {
     let tampered = |what| Tampered { writer, what };
-    segment::seal(segment).map_err(|error| tampered(format!("it cannot be sealed: {error}")))?;
+    let sealed = failpoint::reach(Point::Seal).and_then(|()| segment::seal(segment));
+    sealed.map_err(|error| tampered(format!("it cannot be sealed: {error}")))?;
     let found = fstat(segment).map_err(|errno| tampered(errno.to_string()))?.st_size;
     if found == made { Ok(()) } else { Err(tampered(format!("it has {found} bytes instead of {made}"))) }
 }

@@ -8,6 +8,7 @@ use mortise_control::{Attach, ChannelId, PROTOCOL, ResourceGrant, ToWorker, Welc
 use super::channels::Tampered;
 use super::control::Message;
 use super::start::Engine;
+use crate::failpoint::{self, Point};
 use crate::lifecycle::{Action, Event, ResourceId};
 use crate::store::Change;
 
@@ -31,11 +32,21 @@ impl Engine {
                 self.store.commit(commit, changes);
             }
             Action::Answer { ticket, result } => {
+                failpoint::pass(Point::Answer);
                 if let Some(to) = self.requests.answered(ticket) {
                     self.publisher.answer(to, result.map(|it| *it));
                 }
             }
-            Action::Progress(operation) | Action::Finish(operation) => self.publisher.operation(*operation),
+            Action::Progress(operation) => {
+                failpoint::pass_at(Point::Step, || {
+                    operation.steps.last().map_or_else(String::new, |it| it.step.clone())
+                });
+                self.publisher.operation(*operation);
+            }
+            Action::Finish(operation) => {
+                failpoint::pass(Point::Finish);
+                self.publisher.operation(*operation);
+            }
             Action::Emit(event) => self.publisher.emit(*event),
             Action::SetTimer { timer, at } => self.timers.set(timer, at),
             Action::AllStopped => self.stopped = true,
@@ -84,7 +95,8 @@ impl Engine {
             tracing::error!(%worker, reason, "a worker cannot be welcomed");
             outgoing.close(reason);
         };
-        let mut fds = match self.workers.pages.make(worker) {
+        let page = failpoint::reach(Point::Page).and_then(|()| self.workers.pages.make(worker));
+        let mut fds = match page {
             Ok(page) => vec![page],
             Err(error) => return refuse(format!("its figures page cannot be made: {error}")),
         };
@@ -108,7 +120,8 @@ impl Engine {
             let reason = "one of its ends is not connected".into();
             return self.pending.push_back(Event::ChannelFailed { channel, reason });
         };
-        let made = self.channels.make(channel, to_caller.caller, to_caller.callee);
+        let made = failpoint::reach(Point::Channel)
+            .and_then(|()| self.channels.make(channel, to_caller.caller, to_caller.callee));
         let packets = made.map_err(|error| error.to_string()).and_then(|ends| {
             // Both or none: an end that was attached alone would wait for nothing.
             Ok((attach(*to_caller, &ends.caller)?, attach(*to_callee, &ends.callee)?))
@@ -116,6 +129,7 @@ impl Engine {
         match packets {
             Ok((to_caller, to_callee)) => {
                 caller.send(to_caller);
+                failpoint::pass(Point::Attached);
                 callee.send(to_callee);
             }
             Err(reason) => {
@@ -130,6 +144,7 @@ impl Engine {
             Some(Ok(segments)) => {
                 let open = ToWorker::Open { channel };
                 self.workers.send(caller, &open, &[segments.callee]);
+                failpoint::pass(Point::Opened);
                 self.workers.send(callee, &open, &[segments.caller]);
             }
             Some(Err(Tampered { writer, what })) => {
@@ -158,5 +173,6 @@ impl Engine {
 }
 
 fn attach(attach: Attach, fds: &[Arc<OwnedFd>]) -> Result<Message, String> {
+    failpoint::reach(Point::Attach).map_err(|error| error.to_string())?;
     Message::new(&ToWorker::Attach(attach), fds).map_err(|error| error.to_string())
 }

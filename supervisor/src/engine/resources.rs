@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::clock;
 use super::report::Report;
 use crate::cgroup::{Group, Groups, Limits};
+use crate::failpoint::{self, Point};
 use crate::lifecycle::{Event, ResourceId};
 use crate::package::{Digest, PackageStore};
 use crate::resource::{self, LoadOrder};
@@ -103,6 +104,7 @@ impl Resources {
 
     /// Lets go of a resource; what workers have mapped stays theirs.
     pub fn release(&mut self, resource: &ResourceId) {
+        failpoint::pass(Point::Release);
         self.memory.remove(resource);
         if let Some(group) = self.charges.locked().remove(resource) {
             tokio::task::spawn_blocking(move || remove(&group));
@@ -132,6 +134,7 @@ async fn load(
     let name = group_name(resource);
     let wanted = resource.resource.clone();
     let prepare = move || {
+        failpoint::reach(Point::Load).map_err(|error| error.to_string())?;
         let digest: Digest = digest.parse().map_err(|_| format!("{digest:?} is no digest"))?;
         let package = packages.find(&digest).map_err(|error| error.to_string())?;
         let file = package.manifest.resource(&wanted).ok_or("the package does not hold it")?.file.clone();

@@ -13,6 +13,7 @@ use super::clock;
 use super::control::{self, Control, Identity, Inbound, Message, Outgoing};
 use super::pages::Pages;
 use super::report::Report;
+use crate::failpoint::{self, Point};
 use crate::host::{Enforcement, Promise};
 use crate::lifecycle::{AdoptOrder, Event, Exit, Remains, SpawnOrder};
 use crate::logs::{LogSink, LogSource, WorkerOutput};
@@ -179,6 +180,7 @@ impl Workers {
             true => order.uid,
             false => nix::unistd::geteuid().as_raw(),
         };
+        failpoint::reach(Point::Watch)?;
         let output = WorkerOutput::read(source, stdout, stderr, &self.sink)?;
         let (ended, exit) = oneshot::channel();
         let control = control::listen(control, Identity { worker, uid, group }, self.inbound.clone(), exit)?;
@@ -207,11 +209,13 @@ impl Workers {
     /// Sends a message, if the worker is connected.
     pub fn send(&self, worker: WorkerId, message: &ToWorker, fds: &[Arc<OwnedFd>]) {
         let Some(outgoing) = self.outgoing(worker) else { return };
-        match Message::new(message, fds) {
+        let made =
+            failpoint::reach_at(Point::Send, || failpoint::of_message(message)).map_err(|error| error.to_string());
+        match made.and_then(|()| Message::new(message, fds).map_err(|error| error.to_string())) {
             Ok(message) => outgoing.send(message),
             Err(error) => {
                 // Without it the worker would wait for ever; the end of its connection is something that `step` sees.
-                tracing::error!(%worker, %error, "a message cannot be sent");
+                tracing::error!(%worker, error, "a message cannot be sent");
                 outgoing.close(format!("a message to it cannot be sent: {error}"));
             }
         }
@@ -220,7 +224,7 @@ impl Workers {
     /// SIGTERM to the worker's first process.
     pub fn terminate(&self, worker: WorkerId) {
         let Some(process) = self.table.get(&worker).and_then(|it| it.process.as_ref()) else { return };
-        if let Err(error) = process.terminate() {
+        if let Err(error) = failpoint::reach(Point::Terminate).and_then(|()| process.terminate()) {
             tracing::error!(%worker, %error, "SIGTERM cannot be sent");
         }
     }
@@ -300,6 +304,7 @@ async fn oom_kills(spawner: &Spawner, worker: WorkerId) -> u64 {
 
 /// What the spawner needs to know, out of the order and the package. Blocks.
 fn spec(order: &SpawnOrder, packages: &PackageStore, listeners: Vec<Inherited>) -> Result<WorkerSpec, String> {
+    failpoint::reach(Point::Package).map_err(|error| error.to_string())?;
     let digest: Digest = order.digest.parse().map_err(|_| format!("{:?} is no digest", order.digest))?;
     let package = packages.find(&digest).map_err(|error| error.to_string())?;
     let manifest = package.manifest;

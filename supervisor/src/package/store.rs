@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::seal::{Sealed, Sealing};
 use super::{Digest, PackageError, bounds, pack, unpack};
+use crate::failpoint::{self, Point};
 use crate::manifest::{FILE_NAME, Manifest};
 
 const INCOMING: &str = "incoming";
@@ -152,8 +153,10 @@ impl PackageStore {
             // The same package came twice at the same time.
             return Ok(());
         }
-        let placed = fs::rename(file, &file_there)
+        let placed = failpoint::reach(Point::Place)
+            .and_then(|()| fs::rename(file, &file_there))
             .and_then(|()| sync_folder(&self.folder))
+            .and_then(|()| failpoint::reach(Point::Placed))
             .and_then(|()| fs::rename(tree, &tree_there))
             .and_then(|()| sync_folder(&self.trees()));
         placed.map_err(|error| {
@@ -215,7 +218,12 @@ impl PackageStore {
         let away = scratch.path().join("tree");
         {
             let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            unless_absent(fs::rename(&tree, &away)).map_err(PackageError::disk("remove", &tree))?;
+            let fault = |()| failpoint::reach(Point::Unplaced);
+            let begun = failpoint::reach(Point::Unplace);
+            begun
+                .and_then(|()| unless_absent(fs::rename(&tree, &away)))
+                .and_then(fault)
+                .map_err(PackageError::disk("remove", &tree))?;
             sync_folder(&self.trees()).map_err(PackageError::disk("sync", self.trees()))?;
             unless_absent(fs::rename(&file, scratch.path().join("package")))
                 .map_err(PackageError::disk("remove", &file))?;

@@ -9,10 +9,12 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::SpawnError;
+use crate::failpoint::{self, Point};
 
 /// A memfd with these bytes, sealed against every change, its position at the start.
 pub(super) fn sealed(name: &'static str, bytes: &[u8]) -> Result<OwnedFd, SpawnError> {
     let kernel = |what| move |errno| SpawnError::Kernel { what, errno };
+    failpoint::reach(Point::Memfd).map_err(|e| kernel("memfd_create")(errno_of(&e)))?;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create(name, flags).map_err(kernel("memfd_create"))?);
     let written = file.write_all(bytes).and_then(|()| file.rewind());

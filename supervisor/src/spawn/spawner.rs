@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::start::{self, Sources};
 use super::thread::Cloner;
 use super::{Process, SpawnError, WorkerSpec, pidfd, process, stat};
 use crate::cgroup::{CgroupError, Figures, Group, Groups, RemoveError, Swept};
+use crate::failpoint::{self, Point};
 use crate::host::{Enforcement, Promise};
 use crate::lifecycle::{ExitStatus, Remains};
 
@@ -166,7 +167,11 @@ impl Spawner {
     /// # Errors
     /// [`SpawnError::Group`]
     pub async fn kill(&self, worker: WorkerId) -> Result<(), SpawnError> {
-        self.off_loop(move |it| Ok(it.kill(worker)?)).await.unwrap_or(Err(SpawnError::Stopping))
+        let killing = move |it: &Inner| {
+            fault(Point::Kill, "kill", Path::new(&group_name(worker)))?;
+            Ok(it.kill(worker)?)
+        };
+        self.off_loop(killing).await.unwrap_or(Err(SpawnError::Stopping))
     }
 
     /// Stops all processes in the worker's group; the bytes that are charged to it.
@@ -176,6 +181,7 @@ impl Spawner {
     pub async fn freeze(&self, worker: WorkerId) -> Result<u64, SpawnError> {
         let freezing = move |it: &Inner| {
             let group = it.group(worker)?;
+            fault(Point::Freeze, "freeze", Path::new(group.name()))?;
             group.freeze()?;
             Ok(group.figures().memory_bytes.unwrap_or(0))
         };
@@ -187,7 +193,12 @@ impl Spawner {
     /// # Errors
     /// [`SpawnError::Group`], also when there is no such group.
     pub async fn thaw(&self, worker: WorkerId) -> Result<(), SpawnError> {
-        self.off_loop(move |it| Ok(it.group(worker)?.thaw()?)).await.unwrap_or(Err(SpawnError::Stopping))
+        let thawing = move |it: &Inner| {
+            let group = it.group(worker)?;
+            fault(Point::Thaw, "thaw", Path::new(group.name()))?;
+            Ok(group.thaw()?)
+        };
+        self.off_loop(thawing).await.unwrap_or(Err(SpawnError::Stopping))
     }
 
     /// Kills what is left in the worker's group and removes group, run folder, FIFOs and sockets. That some or all of it is not
@@ -222,6 +233,10 @@ impl Spawner {
     }
 }
 
+fn fault(point: Point, what: &'static str, path: &Path) -> Result<(), SpawnError> {
+    failpoint::reach(point).map_err(|source| SpawnError::RunFolder { what, path: path.into(), source })
+}
+
 /// The name of a worker's group.
 fn group_name(worker: WorkerId) -> String {
     format!("w-{worker}")
@@ -236,7 +251,9 @@ impl Inner {
     fn spawn(&self, spec: &WorkerSpec) -> Result<Running, SpawnError> {
         let worker = spec.worker;
         let group = self.groups.create(&group_name(worker), &(&spec.limits).into())?;
+        fault(Point::Folder, "make", &self.folder.worker(worker))?;
         let [out, err] = self.folder.create(worker, self.gid(spec.uid))?;
+        fault(Point::Control, "bind the socket", &self.folder.worker(worker))?;
         let control = self.folder.listen_control(worker, self.gid(spec.uid))?;
         let http = spec.http.then(|| self.folder.listen_http(worker)).transpose()?;
         let place = Place {
@@ -265,6 +282,7 @@ impl Inner {
 
     fn adopt(&self, recorded: &Recorded) -> Result<Adopted, SpawnError> {
         let Recorded { worker, role, uid, pid, start_time } = *recorded;
+        fault(Point::Adopt, "open", &self.folder.worker(worker))?;
         let name = group_name(worker);
         let group = match self.groups.find(&name) {
             None if self.groups.is_empty() => None,
@@ -322,6 +340,7 @@ impl Inner {
     fn remove(&self, worker: WorkerId) -> Result<Remains, RemoveBusy> {
         let mut remains = Remains::default();
         let busy = |reason: String| RemoveBusy { processes: 0, reason };
+        failpoint::reach(Point::Remove).map_err(|it| busy(it.to_string()))?;
         self.kill(worker).map_err(|it| busy(it.to_string()))?;
         if let Some(group) = self.groups.find(&group_name(worker)) {
             remains.memory_bytes = group.figures().memory_bytes.unwrap_or(0);

@@ -19,6 +19,7 @@ use super::sandbox::{self, HostView, Place, View};
 use super::thread::{Cloner, Owned};
 use super::{Process, SpawnError, WorkerSpec, seccomp};
 use crate::cgroup::Group;
+use crate::failpoint::{self, Point};
 use crate::host::{Enforcement, Promise};
 use crate::manifest;
 
@@ -70,7 +71,8 @@ pub(super) fn start(
     let child = cloner.clone_child(order)?;
     drop(status_write);
     let process = Process::new(child.pid, child.pidfd, spec.role);
-    match outcome(status) {
+    let fault = failpoint::reach(Point::Plan).map_err(|e| kernel("wait for init")(errno_of(&e)));
+    match fault.and_then(|()| outcome(status)) {
         Ok(()) => Ok(process),
         Err(error) => {
             // It is ours, and nobody else will wait for it.

@@ -11,6 +11,7 @@ use std::thread;
 use super::SpawnError;
 use super::clone::{self, Child, Order, Stack};
 use super::memfd::errno_of;
+use crate::failpoint::{self, Point};
 
 /// An order that owns what it needs.
 pub(super) struct Owned {
@@ -54,6 +55,7 @@ impl Cloner {
 }
 
 fn perform(order: &Owned, init: &CString, stack: &mut Stack) -> Answer {
+    failpoint::reach(Point::Clone).map_err(|e| SpawnError::Kernel { what: "clone3", errno: errno_of(&e) })?;
     let descriptors: Vec<_> = order.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let order = Order {
         namespaces: order.namespaces,

@@ -53,13 +53,15 @@ pub(super) struct Copied {
     /// Why it could not be read to its end; none: it could.
     pub(super) torn: Option<String>,
     length: u64,
+    format: u32,
 }
 
 impl StoreCopy {
     /// Goes on with the copy at `path` if it holds just these records, else writes it anew.
     pub(super) fn keep(path: &Path, records: &Records) -> Self {
         let fold = Fold::of(records);
-        let fits = |it: &Copied| it.torn.is_none() && Fold::of(&it.records) == fold;
+        // What is appended may be of no older format than the header says.
+        let fits = |it: &Copied| it.torn.is_none() && it.format == FORMAT && Fold::of(&it.records) == fold;
         let file = match read(path) {
             Ok(Some(copied)) if fits(&copied) => append_to(path, copied.length).ok(),
             _ => None,
@@ -170,7 +172,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Copied>, StoreError> {
             }
         }
     }
-    Ok(Some(Copied { records: fold.records(), torn, length: (bytes.len() - rest.len()) as u64 }))
+    let length = (bytes.len() - rest.len()) as u64;
+    Ok(Some(Copied { records: fold.records(), torn, length, format: found }))
 }
 
 fn first_frame(bytes: &[u8]) -> Result<(Vec<Change>, &[u8]), String> {

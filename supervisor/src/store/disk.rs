@@ -12,6 +12,7 @@ use super::copy::{self, StoreCopy};
 use super::fold::changes;
 use super::format::{self, FORMAT, FormatError};
 use super::{Change, Records, StoreError};
+use crate::failpoint::{self, Point};
 
 /// Bytes of pages that redb keeps in memory: the whole of a usual store.
 const CACHE_BYTES: usize = 16 << 20;
@@ -94,7 +95,10 @@ impl Store {
         let Some(database) = &self.database else {
             return Err(StoreError::Unclear { path: self.path.clone(), problem: "it is not open".into() });
         };
-        let Err(error) = format::write(database, changes, self.commits + 1) else {
+        let fault = |point| failpoint::reach_at(point, || failpoint::of_changes(changes)).map_err(FormatError::from);
+        let number = self.commits + 1;
+        let written = fault(Point::Commit).and_then(|()| format::write(database, changes, number));
+        let Err(error) = written.and_then(|()| fault(Point::Committed)) else {
             self.commits += 1;
             self.follow(changes);
             return Ok(());

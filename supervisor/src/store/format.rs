@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 use super::{Change, MetaRecord, Records};
 use crate::lifecycle::ModuleKey;
 
-/// The format that this mortised writes.
-pub(super) const FORMAT: u32 = 1;
+/// The format that this mortised writes. 2: operations of the kinds rollback, discard and scale, which a mortised that reads up to 1 would
+/// take for damage.
+pub(super) const FORMAT: u32 = 2;
 
 const MODULES: Kind = TableDefinition::new("modules");
 const VERSIONS: Kind = TableDefinition::new("versions");
@@ -39,6 +40,12 @@ pub(super) enum FormatError {
     Record { table: String, key: String, problem: String },
     #[error("its format is {0}")]
     Newer(u32),
+}
+
+impl From<std::io::Error> for FormatError {
+    fn from(error: std::io::Error) -> Self {
+        redb(redb::Error::Io(error))
+    }
 }
 
 fn redb<E: Into<redb::Error>>(error: E) -> FormatError {

@@ -11,6 +11,7 @@ use semver::Version;
 
 use super::disk::builder;
 use super::fold::Fold;
+use super::format::FORMAT;
 use super::*;
 use crate::api::{Desired, Operation, OperationId, OperationState, Request};
 use crate::lifecycle::{CommitId, Event, ModuleKey, ModuleSpec};
@@ -400,20 +401,33 @@ fn only_its_owner_may_read_it_and_only_one_supervisor_has_it() {
 }
 
 #[test]
-fn a_newer_store_is_refused_as_it_is() {
+fn a_newer_store_is_refused_as_it_is_and_an_older_one_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mortise.redb");
-    fill(&mut Store::open(&path).unwrap().0);
-    let newer = |bytes: &[u8]| {
+    let records = fill(&mut Store::open(&path).unwrap().0);
+    let of_format = |bytes: &[u8]| {
         let database = redb::Database::create(&path).unwrap();
         let transaction = database.begin_write().unwrap();
         let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
         transaction.open_table(table).unwrap().insert("format", bytes).unwrap();
         transaction.commit().unwrap();
     };
-    newer(&rmp_serde::to_vec(&7u32).unwrap());
-    assert_eq!(Store::open(&path).unwrap_err(), StoreError::Newer { path: path.clone(), found: 7, known: 1 });
-    newer(b"\xc1");
+    of_format(&rmp_serde::to_vec(&(FORMAT - 1)).unwrap());
+    let copy = path.with_extension("copy");
+    let header = |copy: &[u8]| u32::from_le_bytes(copy[16..20].try_into().unwrap());
+    let mut older = std::fs::read(&copy).unwrap();
+    assert_eq!(header(&older), FORMAT);
+    older[16..20].copy_from_slice(&(FORMAT - 1).to_le_bytes());
+    std::fs::write(&copy, older).unwrap();
+    let (mut store, found) = Store::open(&path).unwrap();
+    assert_eq!(found, records);
+    // From the first change on an older mortised does not read them: neither the store nor the copy.
+    store.commit(&[Change::PutMeta(MetaRecord::default())]).unwrap();
+    drop(store);
+    assert_eq!(header(&std::fs::read(&copy).unwrap()), FORMAT);
+    of_format(&rmp_serde::to_vec(&7u32).unwrap());
+    assert_eq!(Store::open(&path).unwrap_err(), StoreError::Newer { path: path.clone(), found: 7, known: FORMAT });
+    of_format(b"\xc1");
     assert!(matches!(Store::open(&path).unwrap_err(), StoreError::Damaged { .. }));
 }
 

@@ -1,0 +1,153 @@
+//! Whatever step of whatever operation the supervisor dies at, or the kernel refuses: what becomes of it is what the table in
+//! `docs/operations.md` says. The table is read from there, and each of its cells is a case.
+//!
+//! ```text
+//!   docs/operations.md ── table.rs ──▶ Case ──▶ scene.rs: prepare, ask for the fault, submit, start again if it died, look
+//! ```
+//! `cargo xtask test --only failpoints` builds a `mortised` with the feature `failpoints` and runs them. With `MORTISE_FAULTS=tell` it
+//! prints what it finds, as rows of the table, where there are none yet.
+
+mod asks;
+mod operations;
+mod scene;
+mod table;
+
+use std::collections::BTreeSet;
+
+use mortise_tests::as_root;
+use operations::{OPERATIONS, Operation};
+use scene::Scene;
+use table::{After, Answer, Case, Fault};
+
+/// Points that are passed at any time, whatever is done.
+const ALWAYS: &[&str] = &["send:ping", "commit:meta", "committed:meta", "commit:worker", "committed:worker"];
+
+/// Points that only operations pass that are not in the table yet.
+const NOT_YET: &[&str] = &["freeze", "kill", "load", "release"];
+
+/// What is looked for in the table under this name.
+fn cases_of(name: &str) -> Vec<Case> {
+    table::cases().into_iter().filter(|it| it.operation == name).collect()
+}
+
+/// All faults of one operation, one after the other.
+fn all_of(name: &str) {
+    as_root!();
+    let operation = OPERATIONS.iter().find(|it| it.name == name).expect("an operation");
+    let mut scene = Scene::set();
+    let states = scene.without_faults(operation);
+    let cases = if tells() { to_be_found(&states.passed) } else { cases_of(name) };
+    if !tells() {
+        let listed: BTreeSet<&str> = cases.iter().map(|it| it.point.as_str()).chain(ALWAYS.iter().copied()).collect();
+        let missing: Vec<_> = states.passed.iter().filter(|it| !listed.contains(it.as_str())).collect();
+        assert!(missing.is_empty(), "{name} passes points of which docs/operations.md says nothing: {missing:?}");
+    }
+    let mut wrong = Vec::new();
+    for case in &cases {
+        match scene.run(operation, case, &states) {
+            Ok(found) if tells() => {
+                println!("| {name} | {} | `{}` | {} | {} |", case.fault, case.point, found.0, found.1)
+            }
+            Ok(found) if found == (case.answer, case.state) => {}
+            Ok((answer, state)) => wrong.push(format!("{case}: found {answer}, {state}")),
+            Err(why) => wrong.push(format!("{case}: {why}")),
+        }
+    }
+    scene.end();
+    assert!(wrong.is_empty(), "of {} cases:\n{}", cases.len(), wrong.join("\n"));
+}
+
+fn tells() -> bool {
+    std::env::var_os("MORTISE_FAULTS").is_some_and(|it| it == "tell")
+}
+
+/// Every fault at every point that was passed.
+fn to_be_found(passed: &BTreeSet<String>) -> Vec<Case> {
+    let wanted = std::env::var("MORTISE_POINT").unwrap_or_default();
+    let passed = passed.iter().filter(|it| !ALWAYS.contains(&it.as_str()) && it.contains(&wanted));
+    passed.flat_map(|point| Fault::at(point).into_iter().map(|fault| Case::unknown(point, fault))).collect()
+}
+
+macro_rules! operations {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            all_of($name);
+        })*
+
+        #[test]
+        fn the_table_speaks_of_every_operation_and_of_no_other() {
+            let tested: BTreeSet<&str> = [$($name,)* "take-over", "upgrade"].into();
+            let listed: BTreeSet<String> = table::cases().into_iter().map(|it| it.operation).collect();
+            assert_eq!(listed.iter().map(String::as_str).collect::<BTreeSet<_>>(), tested);
+            assert_eq!(OPERATIONS.len() + 2, tested.len());
+        }
+    };
+}
+
+operations! {
+    installs: "install",
+    uninstalls: "uninstall",
+    starts: "start",
+    stops: "stop",
+    swaps: "swap",
+    rollbacks: "rollback",
+    publishes: "publish",
+    unpublishes: "unpublish",
+}
+
+#[test]
+fn every_point_is_in_the_table() {
+    as_root!();
+    let scene = Scene::set();
+    let names = scene.points("names");
+    let listed: BTreeSet<String> =
+        table::cases().iter().map(|it| it.point.split(':').next().unwrap_or_default().to_owned()).collect();
+    let unlisted: Vec<&str> = names.difference(&listed).map(String::as_str).collect();
+    assert_eq!(unlisted, NOT_YET, "each is in a case");
+    assert_eq!(names, table::names(), "of each it is said what it is");
+    scene.end();
+}
+
+/// The start of a supervisor on what an earlier one left, interrupted in its turn.
+#[test]
+fn take_overs() {
+    apart("take-over", operations::RUNNING, |scene, operation, case| {
+        let old = scene.states(operation);
+        scene.kill();
+        scene.succeed(case);
+        let ended = scene.settles(operation, &old.0, &old.1);
+        (Answer::None, ended)
+    });
+}
+
+/// The upgrade in place, interrupted when the old program has left.
+#[test]
+fn upgrades() {
+    apart("upgrade", operations::RUNNING, |scene, operation, case| {
+        let old = scene.states(operation);
+        scene.upgrade(case);
+        let ended = scene.settles(operation, &old.0, &old.1);
+        (Answer::None, ended)
+    });
+}
+
+/// The cases of what is not asked for as an operation.
+fn apart(
+    name: &'static str,
+    operation: Operation,
+    run: impl Fn(&mut Scene, &Operation, &Case) -> (Answer, Result<After, String>),
+) {
+    as_root!();
+    let mut scene = Scene::set();
+    let mut wrong = Vec::new();
+    for case in cases_of(name) {
+        scene.prepare(&operation);
+        let found = run(&mut scene, &operation, &case);
+        if found != (case.answer, Ok(case.state)) {
+            wrong.push(format!("{case}: found {found:?}"));
+        }
+    }
+    scene.end();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,396 @@
+//! A supervisor with failpoints, `unruly` in two versions, `load` that calls it, and what a case does with them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use mortise_tests::{Baseline, eventually};
+use serde_json::Value;
+use xtask::artifacts::{Artifacts, Profile};
+use xtask::daemon::{Daemon, Options};
+
+use crate::asks;
+use crate::operations::Operation;
+use crate::table::{After, Answer, Case, Fault};
+
+/// The stage of all cases of an operation.
+pub struct Scene {
+    daemon: Daemon,
+    before: Baseline,
+    folder: tempfile::TempDir,
+    /// Module folder and package of `unruly` 2.0.0.
+    second: [PathBuf; 2],
+    cases: u32,
+}
+
+/// What can be seen of a module and its resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    desired: String,
+    version: String,
+    installed: BTreeSet<String>,
+    published: bool,
+    /// Version and state of each, those apart of which nothing is left.
+    workers: Vec<String>,
+    resources: usize,
+    /// Whether there is a worker that was not there before.
+    fresh: bool,
+}
+
+/// The module before and after an operation, and the points that are passed in between.
+pub struct States {
+    old: State,
+    new: State,
+    pub passed: BTreeSet<String>,
+}
+
+impl State {
+    /// The same with no workers kept frozen.
+    fn unkept(&self) -> Self {
+        let workers = self.workers.iter().filter(|it| !it.ends_with("frozen")).cloned().collect();
+        Self { workers, ..self.clone() }
+    }
+}
+
+fn artifacts() -> &'static Artifacts {
+    static BUILT: OnceLock<Artifacts> = OnceLock::new();
+    BUILT.get_or_init(|| Artifacts::build_with_failpoints(Profile::Dev).expect("the programs build"))
+}
+
+impl Scene {
+    pub fn set() -> Self {
+        let folder = tempfile::Builder::new().prefix("mortise-test-").tempdir().expect("a temporary folder");
+        let (artifacts, before) = (artifacts(), Baseline::take());
+        let options = Options {
+            folder: folder.path().to_owned(),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            base: Some(artifacts.packages.join("base")),
+            allow_degraded: Vec::new(),
+            more: Vec::new(),
+        };
+        let daemon = Daemon::start(artifacts, options).expect("the supervisor starts");
+        let second = [folder.path().join("unruly-2"), folder.path().join("unruly-2.mortise")];
+        let first = artifacts.packages.join("unruly");
+        fs::create_dir_all(second[0].join("bin")).expect("a folder");
+        fs::copy(first.join("bin/unruly"), second[0].join("bin/unruly")).expect("a copy");
+        let manifest = fs::read_to_string(first.join("module.toml")).expect("module.toml");
+        fs::write(second[0].join("module.toml"), manifest.replace("1.0.0", "2.0.0")).expect("module.toml");
+        let scene = Self { daemon, before, folder, second, cases: 0 };
+        scene.mortise(&["pack", &text(&scene.second[0]), "--output", &text(&scene.second[1])]);
+        for module in ["unruly", "load", "dictionary"] {
+            scene.mortise(&["install", &text(&artifacts.packages.join(module))]);
+        }
+        scene.mortise(&["publish", "unruly"]);
+        scene.mortise(&["start", "load"]);
+        scene
+    }
+
+    fn mortise(&self, words: &[&str]) -> String {
+        self.daemon.ask(words).unwrap_or_else(|failure| panic!("mortise {}: {failure}", words.join(" ")))
+    }
+
+    fn ask(&self, line: &str, body: &[u8]) -> io::Result<(u16, Value)> {
+        asks::http(&self.daemon.socket(), line, body)
+    }
+
+    fn failpoints(&self, line: &str) -> String {
+        asks::failpoints(&self.folder.path().join("run"), line)
+    }
+
+    /// A list of points.
+    pub fn points(&self, which: &str) -> BTreeSet<String> {
+        self.failpoints(which).split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn snapshot(&self) -> Value {
+        self.ask("GET /v1/snapshot", b"").expect("the supervisor answers").1
+    }
+
+    /// The module as it is; `old` are the pids that were there before.
+    pub fn state(&self, operation: &Operation, old: &BTreeSet<u64>) -> State {
+        let snapshot = self.snapshot();
+        let modules = snapshot["modules"].as_array().expect("modules");
+        let module = modules.iter().find(|it| it["module"] == operation.module).expect("it is installed");
+        let list = |key: &str| module[key].as_array().cloned().unwrap_or_default();
+        let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+        let living = list("workers").into_iter().filter(|it| it["state"] != "stopped").collect::<Vec<_>>();
+        let mut workers: Vec<String> =
+            living.iter().map(|it| format!("{} {}", word(&it["version"]), word(&it["state"]))).collect();
+        workers.sort();
+        State {
+            desired: word(&module["desired"]),
+            version: word(&module["version"]),
+            installed: list("installed").iter().map(|it| word(&it["version"])).collect(),
+            published: list("services").iter().any(|it| it["published"] == true),
+            workers,
+            resources: snapshot["resources"].as_array().map_or(0, Vec::len),
+            fresh: living.iter().filter_map(|it| it["pid"].as_u64()).any(|it| !old.contains(&it)),
+        }
+    }
+
+    /// The processes of `unruly`.
+    pub fn pids(&self) -> BTreeSet<u64> {
+        let snapshot = self.snapshot();
+        let modules = snapshot["modules"].as_array().expect("modules");
+        let module = modules.iter().find(|it| it["module"] == "unruly").expect("it is installed");
+        let workers = module["workers"].as_array().cloned().unwrap_or_default();
+        workers.iter().filter(|it| it["state"] != "stopped").filter_map(|it| it["pid"].as_u64()).collect()
+    }
+
+    fn is_quiet(&self) -> bool {
+        let operations = self.snapshot()["operations"].as_array().cloned().unwrap_or_default();
+        operations.iter().all(|it| it["state"] != "running")
+    }
+
+    /// Brings about what the operation begins with.
+    pub fn prepare(&self, operation: &Operation) {
+        let wanted = &operation.before;
+        assert!(eventually(|| self.is_quiet()), "something goes on for ever: {}", self.snapshot()["operations"]);
+        let now = self.state(&Operation { module: "unruly", ..*operation }, &BTreeSet::new());
+        if now.workers.iter().any(|it| it.ends_with("frozen")) {
+            self.mortise(&["discard", "unruly"]);
+        }
+        if now.desired == "running" {
+            self.mortise(&["stop", "unruly"]);
+        }
+        let instances = wanted.instances.to_string();
+        self.mortise(&["scale", "unruly", &instances]);
+        let has = |version: &str| now.installed.contains(version);
+        if wanted.installed.contains(&"2.0.0") && !has("2.0.0") {
+            self.mortise(&["install", &text(&self.second[0])]);
+        } else if !wanted.installed.contains(&"2.0.0") && has("2.0.0") {
+            self.mortise(&["uninstall", "unruly@2.0.0"]);
+        }
+        self.mortise(&[if wanted.published { "publish" } else { "unpublish" }, "unruly"]);
+        if let Some(first) = wanted.kept.or(wanted.running) {
+            self.mortise(&["start", &format!("unruly@{first}")]);
+        }
+        if let (Some(_), Some(second)) = (wanted.kept, wanted.running) {
+            self.mortise(&["swap", &format!("unruly@{second}"), "--keep", "1h"]);
+        }
+        self.mortise(&[if wanted.resource { "start" } else { "stop" }, "dictionary"]);
+        let count = usize::from(wanted.resource);
+        let is_so = || self.snapshot()["resources"].as_array().is_some_and(|it| it.len() == count);
+        assert!(eventually(is_so), "{}", self.snapshot()["resources"]);
+        self.settled(operation);
+    }
+
+    /// `load` is ready, and whoever is to be called by it is routed to.
+    fn settled(&self, operation: &Operation) {
+        let calls = operation.before.running.is_some() && operation.before.published;
+        let is_so = || {
+            let snapshot = self.snapshot();
+            let modules = snapshot["modules"].as_array().cloned().unwrap_or_default();
+            let of = |name: &str| modules.iter().find(|it| it["module"] == name).cloned().unwrap_or_default();
+            let ready = of("load")["workers"].as_array().is_some_and(|it| it.iter().any(|it| it["state"] == "ready"));
+            ready && (!calls || of("unruly")["services"][0]["callers"].as_u64() > Some(0))
+        };
+        assert!(eventually(is_so), "{}", self.snapshot()["modules"]);
+    }
+
+    fn submit(&self, operation: &Operation, id: &str) -> io::Result<(u16, Value)> {
+        match operation.body(id) {
+            Some(body) => self.ask("POST /v1/operations", body.as_bytes()),
+            None => {
+                let package = fs::read(&self.second[1])?;
+                self.ask(&format!("POST /v1/packages?tenant=default&id={id}"), &package)
+            }
+        }
+    }
+
+    /// How the operation of this id ended.
+    fn ended(&self, id: &str) -> io::Result<(Answer, Value)> {
+        loop {
+            let (status, said) = self.ask(&format!("GET /v1/operations/{id}?wait=20"), b"")?;
+            match (status, said["state"].as_str()) {
+                (404, _) => return Ok((Answer::Unknown, said)),
+                (200, Some("done")) => return Ok((Answer::Done, said)),
+                (200, Some("failed")) => return Ok((Answer::Failed, said)),
+                (200, Some("running")) => {}
+                _ => return Err(io::Error::other(format!("{status} {said}"))),
+            }
+        }
+    }
+
+    /// The operation as it goes when nothing is in its way.
+    pub fn without_faults(&mut self, operation: &Operation) -> States {
+        self.prepare(operation);
+        let pids = self.pids();
+        let old = self.state(operation, &pids);
+        self.failpoints("clear");
+        self.cases += 1;
+        let id = format!("without-{}", self.cases);
+        self.submit(operation, &id).expect("the supervisor answers");
+        let (answer, said) = self.ended(&id).expect("the supervisor answers");
+        assert_eq!(answer, Answer::Done, "{said}");
+        // What follows on it, such as routes to a new worker, belongs to it.
+        let mut new = self.state(operation, &pids);
+        let came_to_rest = eventually(|| {
+            let before = std::mem::replace(&mut new, self.state(operation, &pids));
+            before == new && !new.workers.iter().any(|it| it.contains("drain") || it.contains("start"))
+        });
+        assert!(came_to_rest, "{new:?}");
+        let passed = self.points("reached");
+        States { old, new, passed }
+    }
+
+    /// Waits until the module is in this state.
+    fn becomes(&self, operation: &Operation, state: &State, old: &BTreeSet<u64>) -> Result<(), String> {
+        let mut now = None;
+        let is_so = eventually(|| {
+            now = Some(self.state(operation, old));
+            now.as_ref() == Some(state) && self.is_quiet()
+        });
+        if is_so { Ok(()) } else { Err(format!("it is {now:?}, not {state:?}")) }
+    }
+
+    /// What becomes of the operation with that fault.
+    pub fn run(&mut self, operation: &Operation, case: &Case, states: &States) -> Result<(Answer, After), String> {
+        // What went back to what it was need not be prepared.
+        if self.state(operation, &self.pids()) != states.old {
+            self.prepare(operation);
+        }
+        self.settled(operation);
+        let pids = self.pids();
+        self.cases += 1;
+        let id = format!("case-{}", self.cases);
+        self.failpoints("clear");
+        self.failpoints(&format!("set {} {}", case.point, case.fault.word()));
+        let submitted = self.submit(operation, &id);
+        let answer = match case.fault {
+            Fault::Kill => {
+                if !eventually(|| self.daemon.has_ended().is_ok_and(|it| it.is_some())) {
+                    self.failpoints("clear");
+                    return Err("the supervisor did not come by there".into());
+                }
+                self.daemon.succeed().map_err(|failure| failure.to_string())?;
+                self.ended(&id).map_err(|error| error.to_string())?.0
+            }
+            Fault::Error(..) => {
+                let failed = eventually(|| self.points("failed").contains(&case.point));
+                match submitted {
+                    Ok((507, said)) if said["code"] == "storage" => Answer::Storage,
+                    Ok((202, _)) if failed => self.ended(&id).map_err(|error| error.to_string())?.0,
+                    Ok((202, _)) => return Err("the supervisor did not come by there".into()),
+                    other => return Err(format!("{other:?}")),
+                }
+            }
+        };
+        let state = self.settles(operation, states, &pids)?;
+        self.asks_again(operation, &id, answer, states, &pids)?;
+        Ok((answer, state))
+    }
+
+    /// Which of the two it becomes.
+    pub fn settles(&self, operation: &Operation, states: &States, pids: &BTreeSet<u64>) -> Result<After, String> {
+        let mut found = None;
+        let mut now = None;
+        let is_so = eventually(|| {
+            // Both questions of one moment at which nothing is under way.
+            let state = self.state(operation, pids);
+            found = match () {
+                () if !self.is_quiet() => None,
+                () if state == states.old => Some(After::Old),
+                () if state == states.new => Some(After::New),
+                () if state == states.old.unkept() => Some(After::OldUnkept),
+                () if state == states.new.unkept() => Some(After::NewUnkept),
+                () => None,
+            };
+            now = Some(state);
+            found.is_some()
+        });
+        found.filter(|_| is_so).ok_or_else(|| format!("it is {now:?}, neither {:?} nor {:?}", states.old, states.new))
+    }
+
+    /// The same id again: the same answer, or, where it was never accepted, the operation.
+    fn asks_again(
+        &self,
+        operation: &Operation,
+        id: &str,
+        answer: Answer,
+        states: &States,
+        pids: &BTreeSet<u64>,
+    ) -> Result<(), String> {
+        let known = self.ended(id).map_err(|error| error.to_string())?;
+        let again = self.submit(operation, id).map_err(|error| error.to_string())?;
+        match answer {
+            Answer::Unknown | Answer::Storage => {
+                let ended = self.ended(id).map_err(|error| error.to_string())?;
+                if ended.0 != Answer::Done {
+                    return Err(format!("asked again: {again:?}, {ended:?}"));
+                }
+                self.becomes(operation, &states.new, pids)
+            }
+            Answer::Done | Answer::Failed if again == (202, known.1.clone()) => Ok(()),
+            Answer::Done | Answer::Failed | Answer::None => Err(format!("the same id: {again:?}, not {:?}", known.1)),
+        }
+    }
+
+    /// The module as it is, and as it is when each of its workers was started anew; with its processes.
+    pub fn states(&self, operation: &Operation) -> (States, BTreeSet<u64>) {
+        let pids = self.pids();
+        let old = self.state(operation, &pids);
+        (States { new: State { fresh: true, ..old.clone() }, old, passed: BTreeSet::new() }, pids)
+    }
+
+    pub fn kill(&mut self) {
+        self.daemon.kill().expect("it is killed");
+    }
+
+    /// Has the successor of a supervisor that has died meet the fault, and another one follow if that kills it.
+    pub fn succeed(&mut self, case: &Case) {
+        let asked = format!("{}={}", case.point, case.fault.word());
+        match (self.daemon.succeed_with(&asked), case.fault) {
+            (Err(_), Fault::Kill) => self.daemon.succeed().expect("the one after it starts"),
+            (Ok(()), Fault::Kill) => {
+                let dies = eventually(|| self.daemon.has_ended().is_ok_and(|it| it.is_some()));
+                assert!(dies, "{case}: the supervisor did not come by there");
+                self.daemon.succeed().expect("the one after it starts");
+            }
+            (Ok(()), Fault::Error(..)) => {
+                assert!(eventually(|| self.points("failed").contains(&case.point)), "{case}: it did not come by there");
+                self.failpoints("clear");
+            }
+            (Err(failure), Fault::Error(..)) => panic!("{case}: {failure}"),
+        }
+    }
+
+    /// Has the supervisor become itself, with the fault.
+    pub fn upgrade(&mut self, case: &Case) {
+        self.failpoints("clear");
+        self.failpoints(&format!("set {} {}", case.point, case.fault.word()));
+        let program = artifacts().programs.join("mortised");
+        let upgraded = self.daemon.mortise(["upgrade", &text(&program)]).output().expect("mortise runs");
+        match case.fault {
+            Fault::Kill => {
+                assert!(eventually(|| self.daemon.has_ended().is_ok_and(|it| it.is_some())), "{case}");
+                self.daemon.succeed().expect("its successor starts");
+            }
+            Fault::Error(..) => {
+                let log = fs::read_to_string(self.daemon.folder().join("mortised.log")).expect("its log");
+                assert!(log.contains("going on as what this was"), "{case}: {upgraded:?}");
+            }
+        }
+    }
+
+    /// Nothing is left.
+    pub fn end(self) {
+        let Self { daemon, before, folder, .. } = self;
+        daemon.stop().expect("the supervisor stops");
+        let mut left = Vec::new();
+        let gone = eventually(|| {
+            left = before.left_over();
+            // The test programs of the supervisor itself may run beside this.
+            left.retain(|it| it.contains(&*text(folder.path())) || it.starts_with("cgroup"));
+            left.is_empty()
+        });
+        assert!(gone, "left behind: {left:#?}");
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
