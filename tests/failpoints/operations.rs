@@ -45,9 +45,16 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { name: "install", before: STOPPED, request: None, module: "unruly" },
     of("uninstall", Before { running: None, ..BOTH }, r#"{"kind": "uninstall", "version": "2.0.0"}"#),
     of("start", STOPPED, r#"{"kind": "start", "version": "1.0.0"}"#),
+    Operation { module: "dictionary", ..of("start (resource)", STOPPED, r#"{"kind": "start"}"#) },
+    Operation {
+        module: "dictionary",
+        ..of("stop (resource)", Before { resource: true, ..STOPPED }, r#"{"kind": "stop"}"#)
+    },
     of("stop", RUNS, r#"{"kind": "stop"}"#),
     of("swap", BOTH, r#"{"kind": "swap", "version": "2.0.0", "keep_ms": 0}"#),
     of("rollback", KEEPS, r#"{"kind": "rollback"}"#),
+    of("discard", KEEPS, r#"{"kind": "discard"}"#),
+    of("scale (more)", RUNS, r#"{"kind": "scale", "instances": 2}"#),
     of("publish", Before { published: false, ..RUNS }, r#"{"kind": "publish"}"#),
     of("unpublish", RUNS, r#"{"kind": "unpublish"}"#),
 ];
