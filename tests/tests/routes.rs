@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mortise_tests::{World, as_root};
+use mortise_tests::{World, as_root, eventually};
 use serde_json::json;
 
 const FIRST: &str = "1.0.0 1.0.0 1.0.0";
@@ -160,6 +160,13 @@ fn routes_are_applied_and_taken_back_under_load_and_over_the_supervisors_death()
     assert_eq!(unruly(&world).as_deref(), Some("2.0.0"));
     let report = world.call("load.report", &json!({})).expect("the load reports");
     assert_eq!((report["failed"].clone(), &report["versions"]), (json!(0), &json!(["1.0.0", "2.0.0"])), "{report}");
+    // Its successor has to hear the workers before it knows that they are ready.
+    let ready = || {
+        let status = world.status("unruly");
+        let workers = status["workers"].as_array().expect("workers");
+        workers.iter().filter(|it| it["state"] == "published").count() == 2
+    };
+    assert!(eventually(ready), "{}", world.status("unruly"));
     world.mortise(&["swap", "unruly@2.0.0"]);
     assert_eq!(unruly(&world).as_deref(), Some("2.0.0"));
     world.end();
