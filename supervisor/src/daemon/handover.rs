@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{close, dup, execve};
@@ -111,14 +111,14 @@ impl Handover {
         Ok(file.into_raw_fd())
     }
 
-    /// What an earlier supervisor has handed to this process, which it was itself.
+    /// Whether an earlier supervisor has handed something to this process, which it was itself, and [`Self::receive`] has not taken it yet.
+    pub fn is_waiting() -> bool {
+        waiting().is_some()
+    }
+
+    /// What it has handed over.
     pub fn receive() -> Option<Self> {
-        let number: i32 = std::env::var(VARIABLE).ok()?.parse().ok()?;
-        let path = format!("/proc/self/fd/{number}");
-        // The variable may be older than this process, and the number somebody else's by now.
-        if !fs::read_link(&path).is_ok_and(|it| it.to_string_lossy().starts_with(&format!("/memfd:{NAME}"))) {
-            return None;
-        }
+        let (number, path) = waiting()?;
         let record = fs::read(&path).ok().and_then(|it| serde_json::from_slice::<Record>(&it).ok());
         let _ = close(number);
         let Some(record) = record.filter(|it| it.version == VERSION) else {
@@ -153,6 +153,15 @@ impl Handover {
         let is_it = |it: &&OwnedFd| fetched::cookie(it).is_ok_and(|found| found == cookie);
         self.listeners.iter().find(is_it)?.try_clone().ok()
     }
+}
+
+/// The number and the path of the record.
+fn waiting() -> Option<(i32, String)> {
+    let number = std::env::var(VARIABLE).ok()?.parse().ok()?;
+    let path = format!("/proc/self/fd/{number}");
+    // The variable may be older than this process, and the number somebody else's by now.
+    let is_ours = |it: PathBuf| it.to_string_lossy().starts_with(&format!("/memfd:{NAME}"));
+    fs::read_link(&path).is_ok_and(is_ours).then_some((number, path))
 }
 
 fn text(from: OsString) -> io::Result<CString> {

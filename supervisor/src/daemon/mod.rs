@@ -38,6 +38,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use nix::sys::signal::{SigSet, Signal};
 
+use handover::Handover;
 use reload::Reload;
 use settings::Loaded;
 
@@ -68,6 +69,8 @@ pub fn main() -> ExitCode {
     let _ = nix::sys::prctl::set_name(c"mortised");
     let arguments = Arguments::parse();
     hear_signals();
+    // What the unit names may be another program than the one that this process has become, and start.
+    let wrong = if Handover::is_waiting() { ExitCode::FAILURE } else { ExitCode::from(WRONG) };
     let loaded = match Loaded::new(&arguments) {
         Ok(loaded) if arguments.check_config => {
             print!("{loaded}");
@@ -79,7 +82,7 @@ pub fn main() -> ExitCode {
             if !arguments.check_config {
                 notify::status(&format!("not started: mortise.toml is wrong ({}, see the log)", refused.count()));
             }
-            return ExitCode::from(WRONG);
+            return wrong;
         }
     };
     let format = log::format(loaded.settings.log_format);
@@ -104,7 +107,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             tracing::error!("mortised does not start: {error}");
             notify::status(&format!("not started: {error}"));
-            if error.is_lasting() { ExitCode::from(WRONG) } else { ExitCode::FAILURE }
+            if error.is_lasting() { wrong } else { ExitCode::FAILURE }
         }
     }
 }
