@@ -81,7 +81,7 @@ enum Suite {
 
 const QUICK: &[Suite] = &[Suite::Fmt, Suite::Clippy, Suite::Unit, Suite::System];
 /// How often the power is cut, unless somebody says otherwise.
-const CUTS: u32 = 2;
+const CUTS: u32 = 1;
 
 /// What a release stands on, cheap ones first.
 const ALL: &[Suite] = &[
