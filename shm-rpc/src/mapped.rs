@@ -54,6 +54,14 @@ pub enum SegmentError {
     },
 }
 
+impl SegmentError {
+    /// Whether the writer of the segment is to blame: no honest one leaves such a segment.
+    #[must_use]
+    pub const fn is_the_writers_fault(&self) -> bool {
+        matches!(self, Self::Hole { .. } | Self::Header { .. })
+    }
+}
+
 /// The words that identify a segment, with their offsets.
 fn header(geometry: Geometry) -> [(usize, u64); 3] {
     [

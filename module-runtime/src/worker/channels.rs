@@ -132,7 +132,9 @@ impl Shared {
         match opened {
             Ok((attach, end)) => self.begin(attach, end),
             Err(error) => {
-                if let ChannelError::Segment(SegmentError::Header { .. }) = error {
+                if let ChannelError::Segment(fault) = &error
+                    && fault.is_the_writers_fault()
+                {
                     self.reports.send(ToSupervisor::Violation { channel, what: error.to_string() });
                 }
                 self.give_up(channel, &error);
