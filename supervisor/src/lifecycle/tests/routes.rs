@@ -94,7 +94,7 @@ fn they_are_done_when_the_last_caller_has_taken_them_or_has_had_its_time() {
     assert_eq!(host.ask(rollback_routes()).unwrap_err().code, ErrorCode::Conflict, "one after the other");
     let of_site = |it: &&Timer| matches!(it, Timer::Routes { worker, .. } if *worker == site);
     // Those of earlier epochs, which it had taken, mean nothing any more.
-    let timer = host.timers.keys().filter(of_site).next_back().cloned();
+    let timer = host.timers.keys().rfind(of_site).cloned();
     host.due(&timer.expect("it has a time"));
     assert_eq!(host.finished[&id].state, OperationState::Done);
 }
