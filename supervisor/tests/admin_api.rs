@@ -444,6 +444,13 @@ fn senders_that_stop_in_the_middle_hold_no_place() {
 #[test]
 fn calls_need_a_base() {
     let fake = Fake::start();
+    for wrong in ["lane", "Lane%3Da", "lane%3Da%20b", "a%3D1%3Ba%3D2"] {
+        let refused = post(&fake, &format!("/v1/call/spell/suggest?tags={wrong}"), "{}").error();
+        assert_eq!(refused.code, ErrorCode::Invalid, "{wrong}");
+        assert!(refused.message.starts_with("tags: "), "{refused:?}");
+    }
+    let refused = post(&fake, "/v1/call/spell/suggest?tags=lane%3Dcanary%3Buser%3D17", "{}").error();
+    assert_eq!(refused.code, ErrorCode::Unavailable);
     let refused = post(&fake, "/v1/call/spell/suggest", "{}").error();
     assert_eq!(refused.code, ErrorCode::Unavailable);
     assert!(refused.remedy.unwrap().contains("--base"));

@@ -89,6 +89,12 @@ fn a_lane_stays_a_lane_all_the_way_down_and_shares_are_kept() {
             assert_eq!(ask(&world, headers), SECOND);
         }
     }
+    // So do calls by name.
+    for _ in 0..20 {
+        let passed = world.mortise(&["--json", "call", "relay.pass", "--tag", "lane=canary"]);
+        let passed: serde_json::Value = serde_json::from_str(&passed).expect("JSON");
+        assert_eq!(passed, json!({"relay": "2.0.0", "unruly": "2.0.0"}));
+    }
     // What a client says for itself is no tag.
     let forged = (0..50).map(|_| ask(&world, &[("mortise-tags", "lane=canary")]));
     assert!(forged.into_iter().all(|it| it.starts_with("1.0.0 ")));

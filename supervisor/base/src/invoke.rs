@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use module_runtime::{CallError, Failure, Worker};
+use module_runtime::{CallError, Failure, Tags, Worker};
+use mortise_control::routing::tags;
 use mortise_control::{ServiceName, TenantName};
 use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
@@ -90,12 +91,13 @@ impl Invoke {
         let (service, method) = target(&request)?;
         self.check_tenant(request.headers())?;
         let timeout = timeout(request.headers())?;
+        let tags = tags_of(request.headers())?;
         let Ok(_room) = self.room.try_acquire() else {
             return Err(Refusal::Overloaded(format!("{CALLS} calls by name are under way")).into());
         };
         let arguments = arguments(request.into_body()).await?;
         self.base.want(&service);
-        let client = self.worker.generic_client(&service).with_timeout(timeout);
+        let client = self.worker.generic_client(&service).with_timeout(timeout).with_tags(tags);
         if !client.is_answered(timeout.min(ROUTE_WITHIN)).await {
             let what = format!("nobody answers {service}: it does not exist, is not published, or has no worker now");
             return Err(Refusal::NoService(what).into());
@@ -163,6 +165,14 @@ fn timeout(headers: &HeaderMap) -> Result<Duration, Refusal> {
         let most = LONGEST_TIMEOUT.as_millis();
         Refusal::Invalid(format!("{TIMEOUT}: {found:?} is no number of milliseconds from 1 to {most}"))
     })
+}
+
+/// The tags that the call is to have.
+fn tags_of(headers: &HeaderMap) -> Result<Tags, Refusal> {
+    let Some(found) = headers.get(tags::HEADER) else { return Ok(Tags::default()) };
+    let read = found.to_str().map_err(|error| error.to_string()).and_then(tags::read);
+    let read = read.map_err(|error| Refusal::Invalid(format!("{}: {error}", tags::HEADER)))?;
+    Tags::new(&read).map_err(|error| Refusal::Invalid(format!("{}: {error}", tags::HEADER)))
 }
 
 async fn arguments(body: Incoming) -> Result<Value, Refusal> {

@@ -121,6 +121,8 @@ async fn calls_that_fail_say_why() {
     assert!(status == 403 && error.contains("other"), "{status} {error}");
     let (status, _) = world.call("adder/add", &json!({}), &[("mortise-timeout-ms", "0")]).await;
     assert_eq!(status, 400);
+    let (status, error) = world.call("adder/add", &json!({}), &[("mortise-tags", "Lane=x")]).await;
+    assert!(status == 400 && error.contains("mortise-tags: \"Lane=x\""), "{status} {error}");
     let (status, error) = world.call("Adder/add", &json!({}), &[("accept", "application/json")]).await;
     let shape: Value = serde_json::from_str(&error).unwrap();
     assert_eq!((status, &shape["error"]), (400, &json!("invalid")));

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
+use mortise_control::routing::tags;
 use mortise_control::{ServiceName, TenantName};
 use serde::Deserialize;
 use tokio::net::UnixStream;
@@ -49,6 +50,8 @@ pub(super) struct How {
     tenant: Option<TenantName>,
     /// Seconds until the call is given up (300 at most); 30 without it.
     timeout: Option<f64>,
+    /// Tags of the call, as routes look at them: `lane=canary;user=17`.
+    tags: Option<String>,
 }
 
 impl How {
@@ -60,6 +63,13 @@ impl How {
             invalid(format!("timeout={seconds} cannot be the seconds of a call"))
                 .remedy(format!("Give more than 0 and at most {}.", most.as_secs()))
         })
+    }
+
+    fn tags(&self) -> Result<Option<&str>, ApiError> {
+        let Some(text) = self.tags.as_deref() else { return Ok(None) };
+        tags::read(text)
+            .map_err(|error| invalid(format!("tags: {error}")).remedy("Give tags like lane=canary;user=17."))?;
+        Ok(Some(text))
     }
 }
 
@@ -76,6 +86,7 @@ pub(super) async fn call(
     let tenant = how.tenant.clone().unwrap_or_else(default_tenant);
     caller.may(Access::Change(&tenant))?;
     let timeout = how.timeout()?;
+    let tags = how.tags()?;
     let method = checked_method(&target.method)?;
     let Some(socket) = shared.api.handle.invoke_socket() else {
         return Err(ApiError::new(
@@ -89,7 +100,7 @@ pub(super) async fn call(
     let answered = async {
         let arguments = limited(request.into_body(), "the arguments").await?;
         let arguments = if arguments.is_empty() { Bytes::from_static(b"{}") } else { arguments };
-        forward(&socket, &tenant, &target.service, method, arguments, timeout).await
+        forward(&socket, &tenant, &target.service, method, arguments, timeout, tags).await
     };
     tokio::time::timeout_at(deadline, answered).await.unwrap_or_else(|_| {
         let message = format!("{}.{method} was not answered within {} s", target.service, timeout.as_secs_f64());
@@ -123,6 +134,7 @@ async fn forward(
     method: &str,
     arguments: Bytes,
     timeout: Duration,
+    tags: Option<&str>,
 ) -> Result<Response, ApiError> {
     let gone = |error: &dyn std::fmt::Display| {
         ApiError::new(ErrorCode::Unavailable, Blame::Host, format!("the base cannot be reached: {error}"))
@@ -132,16 +144,18 @@ async fn forward(
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|it| gone(&it))?;
     let connection = tokio::spawn(connection);
-    let request = hyper::Request::builder()
+    let mut request = hyper::Request::builder()
         .method(Method::POST)
         .uri(format!("/call/{service}/{method}"))
         .header(header::HOST, "base")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
         .header(TIMEOUT_HEADER, timeout.as_millis().to_string())
-        .header("mortise-tenant", tenant.as_str())
-        .body(Full::new(arguments))
-        .map_err(|it| invalid(format!("{service}.{method}: {it}")))?;
+        .header("mortise-tenant", tenant.as_str());
+    if let Some(tags) = tags {
+        request = request.header(tags::HEADER, tags);
+    }
+    let request = request.body(Full::new(arguments)).map_err(|it| invalid(format!("{service}.{method}: {it}")))?;
     // The base may have executed the call when its answer is torn.
     let torn = |error: &dyn std::fmt::Display| {
         ApiError::new(

@@ -218,6 +218,9 @@ pub enum Command {
         /// The arguments as a JSON object by name; `-` reads them from standard input.
         #[arg(default_value = "{}", value_name = "JSON")]
         arguments: String,
+        /// A tag of the call, and of all calls that are made for it, as routes look at them; several with several --tag.
+        #[arg(long = "tag", value_name = "NAME=VALUE")]
+        tags: Vec<String>,
     },
     /// Tell how far an operation is; waits for its end unless --no-wait.
     Operation {

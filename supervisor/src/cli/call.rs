@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 
+use mortise_control::routing::tags;
 use serde_json::Value;
 
 use super::fault::{Done, Fault};
@@ -12,7 +13,7 @@ use super::target::MethodTarget;
 const ARGUMENTS_MAX: u64 = 8 << 20;
 
 /// `mortise call SERVICE.METHOD JSON`.
-pub async fn call(session: &Session, target: &MethodTarget, arguments: &str) -> Done {
+pub async fn call(session: &Session, target: &MethodTarget, arguments: &str, tags: &[String]) -> Done {
     let arguments = if arguments == "-" { standard_input()? } else { arguments.to_owned() };
     let arguments = arguments.trim();
     let given: Value = serde_json::from_str(arguments).map_err(|error| {
@@ -23,13 +24,15 @@ pub async fn call(session: &Session, target: &MethodTarget, arguments: &str) -> 
         let example = r#"'{"word": "isolasion", "most": 3}'"#;
         return Err(Fault::command_line(format!("arguments are given by name, as a JSON object like {example}")).into());
     }
-    let path = format!(
-        "/v1/call/{}/{}?tenant={}&timeout={}",
-        target.service,
-        target.method,
-        session.tenant,
-        session.timeout.as_secs_f64()
-    );
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("tenant", session.tenant.as_str());
+    query.append_pair("timeout", &session.timeout.as_secs_f64().to_string());
+    if !tags.is_empty() {
+        let tags = tags.join(";");
+        tags::read(&tags).map_err(|error| Fault::command_line(format!("--tag: {error}")))?;
+        query.append_pair("tags", &tags);
+    }
+    let path = format!("/v1/call/{}/{}?{}", target.service, target.method, query.finish());
     let patience = session.timeout + std::time::Duration::from_secs(5);
     let answer = session.client.post_json(&path, arguments.as_bytes().to_vec(), patience).await?;
     let answer: Value = serde_json::from_slice(&answer).map_err(|error| Fault::torn(&error))?;

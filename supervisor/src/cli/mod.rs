@@ -140,7 +140,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
         Command::Top { interval, once } => top::top(session, interval, once).await,
         Command::Logs { module, follow, tail } => streams::logs(session, &module, follow, tail).await,
         Command::Events { follow, since } => streams::events(session, follow, since).await,
-        Command::Call { target, arguments } => call::call(session, &target, &arguments).await,
+        Command::Call { target, arguments, tags } => call::call(session, &target, &arguments, &tags).await,
         Command::Operation { id } => operations::ask(session, id.as_deref()).await,
         Command::Shutdown => shutdown::shut_down(session).await,
         Command::Upgrade { binary } => upgrade::upgrade(session, &binary).await,

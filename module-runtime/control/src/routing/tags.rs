@@ -29,6 +29,34 @@ pub fn add(tags: &mut Vec<u8>, name: &str, value: &str) {
     tags.extend_from_slice(value.as_bytes());
 }
 
+/// Reads tags that somebody has written, as text of this form. Nothing is left out: what cannot be a tag is refused.
+///
+/// # Errors
+/// Which part is wrong, and what to write instead.
+pub fn read(text: &str) -> Result<Vec<u8>, String> {
+    let mut tags = Vec::new();
+    for part in text.split(';') {
+        let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not NAME=VALUE"))?;
+        if !is_name(name) {
+            return Err(format!("{part:?}: a tag's name is 1 to 16 of a-z, 0-9 and '-'"));
+        }
+        if !is_value(value) {
+            return Err(format!(
+                "{part:?}: a tag's value is 1 to 24 visible characters of ASCII without ';', '=' and ','"
+            ));
+        }
+        if get(&tags, name).is_some() {
+            return Err(format!("{part:?}: {name} is there already; each tag once"));
+        }
+        let before = tags.len();
+        add(&mut tags, name, value);
+        if tags.len() == before {
+            return Err(format!("{part:?} does not fit: all tags of a call together have at most {MOST} bytes"));
+        }
+    }
+    Ok(tags)
+}
+
 /// Whether this can be the name of a tag: 1 to 16 of `a-z`, `0-9` and `-`.
 #[must_use]
 pub fn is_name(text: &str) -> bool {

@@ -167,6 +167,23 @@ fn the_first_rule_that_matches_and_is_answered_decides() {
 
 #[test]
 fn a_tag_is_found_whole_only() {
+    assert_eq!(tags::read("lane=canary;user=17").as_deref(), Ok(&b"lane=canary;user=17"[..]));
+    for (wrong, why) in [
+        ("", "not NAME=VALUE"),
+        ("lane", "not NAME=VALUE"),
+        ("lane=a;", "not NAME=VALUE"),
+        ("Lane=a", "a tag's name"),
+        ("=a", "a tag's name"),
+        ("lane=", "a tag's value"),
+        ("lane=a b", "a tag's value"),
+        ("lane=\u{e4}", "a tag's value"),
+        ("lane=a=b", "a tag's value"),
+        ("lane=a;lane=b", "each tag once"),
+        ("lane=abcdefghijk;user=abcdefgh", "does not fit"),
+    ] {
+        let error = tags::read(wrong).unwrap_err();
+        assert!(error.contains(why), "{wrong:?}: {error}");
+    }
     assert_eq!(tags::get(b"a=1;lane=x", "lane"), Some("x"));
     assert_eq!(tags::get(b"xlane=x", "lane"), None);
     assert_eq!(tags::get(b"lane", "lane"), None);
