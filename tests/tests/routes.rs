@@ -82,6 +82,14 @@ fn a_lane_stays_a_lane_all_the_way_down_and_shares_are_kept() {
     for headers in [&[][..], &[("x-lane", "canary")]] {
         assert_eq!(ask(&world, headers), FIRST, "nothing goes to a version beside by itself");
     }
+    // Without any route, by share alone.
+    world.mortise(&["share", "relay", "100%"]);
+    world.mortise(&["share", "front", "100"]);
+    assert_eq!(ask(&world, &[]), "2.0.0 2.0.0 1.0.0");
+    world.mortise(&["share", "front", "0"]);
+    assert_eq!(ask(&world, &[]), "1.0.0 2.0.0 1.0.0");
+    world.mortise(&["share", "relay", "0"]);
+    assert_eq!(ask(&world, &[]), FIRST);
     let said = apply(&world, ROUTES);
     assert!(said.contains("applied the routes of default") && !said.contains("no worker"), "{said}");
     for headers in [&[("x-lane", "canary")], &[("cookie", "a=b; lane=canary")]] {

@@ -103,6 +103,18 @@ pub enum Request {
         #[schema(value_type = String)]
         version: Version,
     },
+    /// Give the version that runs beside the one in charge so many percent of the calls and requests that no route decides: done
+    /// when every caller and every base knows it.
+    Share {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// How many percent, 0 to 100.
+        percent: u32,
+    },
     /// Put the version that is kept frozen in charge again; the one that was in charge is kept in its place.
     Rollback {
         /// Whose.
@@ -189,6 +201,7 @@ impl Request {
             | Self::Restart { tenant, .. }
             | Self::Swap { tenant, .. }
             | Self::StartBeside { tenant, .. }
+            | Self::Share { tenant, .. }
             | Self::Rollback { tenant, .. }
             | Self::Discard { tenant, .. }
             | Self::Scale { tenant, .. }
@@ -210,6 +223,7 @@ impl Request {
             | Self::Restart { module, .. }
             | Self::Swap { module, .. }
             | Self::StartBeside { module, .. }
+            | Self::Share { module, .. }
             | Self::Rollback { module, .. }
             | Self::Discard { module, .. }
             | Self::Scale { module, .. }

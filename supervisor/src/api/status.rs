@@ -91,6 +91,9 @@ pub struct ModuleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub beside: Option<Version>,
+    /// How many percent the version beside gets of what no route decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside_share: Option<u32>,
     /// Installed versions, newest first.
     pub installed: Vec<InstalledVersion>,
     /// Its services.

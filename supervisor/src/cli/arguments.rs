@@ -121,8 +121,8 @@ pub enum Command {
         /// MODULE (the newest version) or MODULE@VERSION.
         #[arg(value_name = "MODULE[@VERSION]")]
         module: ModuleTarget,
-        /// Run MODULE@VERSION beside the version in charge. It gets what routes send it; `mortise swap` puts it in charge alone,
-        /// `mortise discard` ends it.
+        /// Run MODULE@VERSION beside the version in charge. It gets what routes send it, and what `mortise share` gives
+        /// it of the rest; `mortise swap` puts it in charge alone, `mortise discard` ends it.
         #[arg(long)]
         beside: bool,
     },
@@ -153,6 +153,14 @@ pub enum Command {
         /// Keep the version that goes for this long; 0s ends it. Default: what `swap.keep` of its module.toml says.
         #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
         keep: Option<Duration>,
+    },
+    /// Give the version that runs beside the one in charge its share of the calls and requests that no route decides.
+    Share {
+        /// Which module.
+        module: ModuleName,
+        /// How many percent, like 5 or 5%; 0 gives it none.
+        #[arg(value_name = "PERCENT", value_parser = super::target::percent)]
+        percent: u32,
     },
     /// End the version that is kept frozen, or that runs beside the one in charge, and print what was given back.
     Discard {

@@ -122,6 +122,9 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
             let request = Request::Rollback { tenant, module, keep_ms: keep.map(milliseconds) };
             operations::change(session, request).await
         }
+        Command::Share { module, percent } => {
+            operations::change(session, Request::Share { tenant, module, percent }).await
+        }
         Command::Discard { module } => operations::change(session, Request::Discard { tenant, module }).await,
         Command::Scale { module, instances } => {
             operations::change(session, Request::Scale { tenant, module, instances: instances.0 }).await
@@ -177,6 +180,7 @@ fn names(command: &Command) -> Vec<Name> {
         | Command::Restart { module: it }
         | Command::Rollback { module: it, .. }
         | Command::Discard { module: it }
+        | Command::Share { module: it, .. }
         | Command::Scale { module: it, .. }
         | Command::Logs { module: it, .. } => vec![module(it)],
         Command::Status { module: it } => it.iter().map(module).collect(),

@@ -103,6 +103,7 @@ fn doing(request: &Request) -> String {
         Request::Restart { module, .. } => format!("restarting {module}"),
         Request::Swap { module, version, .. } => format!("swapping {module} to {version}"),
         Request::StartBeside { module, version, .. } => format!("starting {module}@{version} beside"),
+        Request::Share { module, .. } => format!("sharing the calls of {module}"),
         Request::Rollback { module, .. } => format!("rolling {module} back"),
         Request::Discard { module, .. } => format!("ending what is kept or runs beside of {module}"),
         Request::Scale { module, .. } => format!("scaling {module}"),
@@ -126,7 +127,10 @@ fn done(request: &Request) -> String {
         Request::Restart { module, .. } => format!("restarted {module}"),
         Request::Swap { module, version, .. } => format!("swapped {module} to {version}"),
         Request::StartBeside { module, version, .. } => {
-            format!("{module}@{version} runs beside; it gets what routes send it")
+            format!("{module}@{version} runs beside; it gets what routes and `mortise share` send it")
+        }
+        Request::Share { module, percent, .. } => {
+            format!("the version beside gets {percent} % of what no route decides for {module}")
         }
         Request::Rollback { module, .. } => format!("rolled {module} back"),
         Request::Discard { module, .. } => format!("ended what was kept or ran beside of {module}"),

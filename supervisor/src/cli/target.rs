@@ -45,6 +45,12 @@ pub fn instances(text: &str) -> Result<Instances, String> {
     }
 }
 
+/// Reads a share in percent: `5` or `5%`.
+pub fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok().filter(|it| *it <= 100);
+    number.ok_or_else(|| "no share like 5 or 5%, from 0 to 100".to_owned())
+}
+
 impl FromStr for ModuleTarget {
     type Err = String;
 

@@ -293,6 +293,7 @@ mod tests {
             desired: Desired::Running,
             version: None,
             beside: None,
+            beside_share: None,
             installed: vec![],
             services: vec![],
             workers: vec![worker],

@@ -148,6 +148,7 @@ mod tests {
             desired,
             version: None,
             beside: None,
+            beside_share: None,
             installed: Vec::new(),
             services: Vec::new(),
             workers: states.iter().map(worker).collect(),

@@ -114,6 +114,7 @@ mod tests {
             desired: Desired::Running,
             version: None,
             beside: None,
+            beside_share: None,
             installed: vec![],
             services: services.iter().map(status).collect(),
             workers: vec![],

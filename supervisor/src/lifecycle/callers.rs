@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mortise_control::routing::Rule;
 use mortise_control::{
     Attach, ChannelId, ChannelRole, Encoding, Offer, PeerInfo, RouteTable, ServiceDeclaration, ServiceName,
     ServiceRoute, Target, VersionShare, WorkerId,
@@ -32,7 +33,7 @@ impl State {
                 let callee = self.channels.get(it).and_then(|it| self.slots.get(it.edge.callee));
                 callee.map_or(1, |it| self.default_share(it))
             };
-            let rules = self.slots.get(id).map(|it| self.routes.of_calls(it, &service)).unwrap_or_default();
+            let rules = self.rules_of_calls(id, &service);
             let version = |it: &ChannelId| {
                 let callee = self.channels.get(it).and_then(|it| self.slots.get(it.edge.callee))?;
                 Some(VersionShare { version: callee.spec.version.clone(), weight: self.share(callee) })
@@ -48,6 +49,15 @@ impl State {
             routes.push(ServiceRoute { service, offer, targets, rules });
         }
         self.send_routes(id, routes, turn);
+    }
+
+    /// What the tenant has laid down for the caller's calls of a service, and behind that how what is left is shared.
+    fn rules_of_calls(&self, id: WorkerId, service: &ServiceName) -> Vec<Rule> {
+        let Some(caller) = self.slots.get(id) else { return Vec::new() };
+        let mut rules = self.routes.of_calls(caller, service);
+        let publisher = self.index.publishers.get(&(caller.key.tenant.clone(), service.clone()));
+        rules.extend(publisher.and_then(|it| self.modules.get(it)).and_then(Module::sharing));
+        rules
     }
 
     /// Whether the caller may have a channel to the callee for this service.

@@ -2,6 +2,7 @@
 
 use mortise_control::{HttpReach, HttpRoute, HttpTarget, Role, WorkerId};
 
+use super::module::Module;
 use super::state::State;
 use super::turn::Turn;
 use super::worker::{LeaveStage, Worker};
@@ -75,7 +76,8 @@ impl State {
         let mut routes: Vec<HttpRoute> = Vec::with_capacity(self.index.http.len());
         for ((host, prefix), (key, service)) in &self.index.http {
             let targets = self.http_targets(key, service);
-            let (rules, tags) = self.routes.of_requests(&key.tenant, service);
+            let (mut rules, tags) = self.routes.of_requests(&key.tenant, service);
+            rules.extend(self.modules.get(key).and_then(Module::sharing));
             let (host, prefix, service) = (host.clone(), prefix.clone(), service.clone());
             routes.push(HttpRoute { host, prefix, service, targets, rules, tags });
         }

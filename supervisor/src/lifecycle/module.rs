@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use mortise_control::routing::{Match, Rule, Share};
 use mortise_control::{ResourceName, ServiceName, TenantName, WorkerId};
 use semver::Version;
 
@@ -97,6 +98,14 @@ impl Module {
         let charge = self.record.version.as_ref().filter(|_| self.runs()).map(|it| (self.record.cohort, it.clone()));
         let beside = self.record.beside.as_ref().filter(|_| self.runs()).map(|it| (it.cohort, it.version.clone()));
         charge.into_iter().chain(beside).collect()
+    }
+
+    /// How what no route decides is shared between the version in charge and the one beside it; none: all of it is the former's.
+    pub(super) fn sharing(&self) -> Option<Rule> {
+        let beside = self.record.beside.as_ref().filter(|it| it.share > 0)?;
+        let charge = Share { version: self.record.version.clone()?, weight: 100_u32.saturating_sub(beside.share) };
+        let to = vec![charge, Share { version: beside.version.clone(), weight: beside.share }];
+        Some(Rule { matches: Match::default(), to, sticky: None })
     }
 
     /// How many workers of a version it should have.

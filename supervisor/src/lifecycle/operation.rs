@@ -334,6 +334,7 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::Start { .. }
         | Request::Publish { .. }
         | Request::Unpublish { .. }
+        | Request::Share { .. }
         | Request::ApplyRoutes { .. }
         | Request::RollbackRoutes { .. } => None,
     };
@@ -350,6 +351,7 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Restart { .. } => "restart",
         Request::Swap { .. } => "swap",
         Request::StartBeside { .. } => "start beside",
+        Request::Share { .. } => "share",
         Request::Rollback { .. } => "rollback",
         Request::Discard { .. } => "discard",
         Request::Scale { .. } => "scale",

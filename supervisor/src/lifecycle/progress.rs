@@ -67,7 +67,7 @@ impl State {
                 }
                 Some(_) | None => self.operate_start(id, &key, turn),
             },
-            Request::Publish { .. } => self.operate_routing(id, &key, turn),
+            Request::Publish { .. } | Request::Share { .. } => self.operate_routing(id, &key, turn),
             Request::Unpublish { .. } => {
                 self.take_step(id, "close", turn);
                 if self.is_withdrawn(&key) {
@@ -152,7 +152,7 @@ impl State {
             let (Some(module), Some(op)) = (self.modules.get(key), self.operations.get_mut(id)) else { return };
             let record = match op.request() {
                 Request::StartBeside { .. } => {
-                    let beside = Some(BesideRecord { version: version.clone(), cohort });
+                    let beside = Some(BesideRecord { version: version.clone(), cohort, share: 0 });
                     ModuleRecord { beside, ..module.record.clone() }
                 }
                 _ => ModuleRecord { version: Some(version.clone()), cohort, kept, ..module.record.clone() },
@@ -479,6 +479,7 @@ impl State {
                     Request::Publish { .. }
                         | Request::Unpublish { .. }
                         | Request::StartBeside { .. }
+                        | Request::Share { .. }
                         | Request::ApplyRoutes { .. }
                         | Request::RollbackRoutes { .. }
                 )

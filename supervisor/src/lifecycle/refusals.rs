@@ -150,6 +150,18 @@ pub(super) fn cannot_run_beside(key: &ModuleKey, runtime: &Runtime) -> ApiError 
         .remedy(format!("`mortise swap {}@VERSION` replaces it.", key.module))
 }
 
+pub(super) fn nothing_beside(module: &Module) -> ApiError {
+    let key = &module.record.key;
+    let others = module.versions.keys().rev().filter(|it| Some(*it) != module.record.version.as_ref());
+    conflict(format!("nothing of {key} runs beside the version in charge; other versions installed: {}", list(others)))
+        .remedy(format!("`mortise start {}@VERSION --beside` starts one.", key.module))
+}
+
+pub(super) fn bad_share(percent: u32) -> ApiError {
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, format!("percent = {percent} is no share"))
+        .remedy("0 to 100; `mortise swap` puts the version beside in charge alone.")
+}
+
 pub(super) fn nothing_kept(module: &Module) -> ApiError {
     let key = &module.record.key;
     let others = module.versions.keys().rev().filter(|it| Some(*it) != module.record.version.as_ref());

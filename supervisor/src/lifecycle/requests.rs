@@ -16,7 +16,7 @@ use super::turn::{About, Turn};
 use super::worker::Life;
 use super::{Action, ModuleKey, ModuleSpec, Package, ResourceId, Runtime, Submitted, Timer};
 use crate::api::{ApiError, Desired, EventKind, OperationId, Request};
-use crate::store::{Change, ModuleRecord, VersionRecord};
+use crate::store::{BesideRecord, Change, ModuleRecord, VersionRecord};
 
 /// What accepting a request changes.
 pub(super) struct Plan {
@@ -172,6 +172,7 @@ impl State {
             Request::Restart { tenant, module } => self.plan_restart(tenant, module),
             Request::Swap { tenant, module, version, .. } => self.plan_swap(tenant, module, version, request, turn),
             Request::StartBeside { tenant, module, version } => self.plan_start_beside(tenant, module, version),
+            Request::Share { tenant, module, percent } => self.plan_share(tenant, module, *percent),
             Request::Rollback { tenant, module, keep_ms } => self.plan_rollback(tenant, module, *keep_ms),
             Request::Discard { tenant, module } => self.plan_discard(tenant, module),
             Request::Scale { tenant, module, instances } => self.plan_scale(tenant, module, *instances),
@@ -388,6 +389,17 @@ impl State {
         alone(module)?;
         self.check_version(&key, module, &next.spec)?;
         Ok(Plan::new(key, alone_in_charge(module), Then::Work))
+    }
+
+    fn plan_share(&self, tenant: &TenantName, module: &ModuleName, percent: u32) -> Result<Plan, ApiError> {
+        let (key, module) = self.idle_module(tenant, module)?;
+        let beside = module.record.beside.clone().ok_or_else(|| refuse::nothing_beside(module))?;
+        if percent > 100 {
+            return Err(refuse::bad_share(percent));
+        }
+        let beside = Some(BesideRecord { share: percent, ..beside });
+        let record = ModuleRecord { beside, ..module.record.clone() };
+        Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
     }
 
     fn plan_rollback(&self, tenant: &TenantName, module: &ModuleName, keep_ms: Option<u64>) -> Result<Plan, ApiError> {

@@ -145,6 +145,7 @@ impl State {
             Request::Install { .. }
             | Request::Uninstall { .. }
             | Request::Stop { .. }
+            | Request::Share { .. }
             | Request::Rollback { .. }
             | Request::Discard { .. }
             | Request::Scale { .. }

@@ -76,6 +76,7 @@ impl State {
             desired: module.record.desired,
             version: module.record.version.clone(),
             beside: module.record.beside.as_ref().map(|it| it.version.clone()),
+            beside_share: module.record.beside.as_ref().map(|it| it.share),
             installed: installed.collect(),
             services: self.services(module),
             workers: workers.map(|it| self.worker_status(module, it)).chain(module.ended.iter().cloned()).collect(),

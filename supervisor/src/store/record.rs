@@ -54,6 +54,9 @@ pub struct BesideRecord {
     pub version: Version,
     /// Its set of workers.
     pub cohort: u64,
+    /// How many percent it gets of what no route decides.
+    #[serde(default)]
+    pub share: u32,
 }
 
 /// An installed version.

@@ -194,6 +194,7 @@ fn status(name: &str) -> ModuleStatus {
         desired: Desired::Installed,
         version: None,
         beside: None,
+        beside_share: None,
         installed: vec![installed(Version::new(1, 0, 0))],
         services: vec![],
         workers: vec![],

@@ -29,6 +29,7 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
         desired: Desired::Running,
         version: Some(semver::Version::new(1, 2, 0)),
         beside: None,
+        beside_share: None,
         installed: vec![],
         services: vec![ServiceStatus {
             service: ServiceName::new("spell").unwrap(),

@@ -62,6 +62,51 @@ fn a_version_beside_is_reached_by_every_caller_and_gets_nothing_by_itself() {
     assert_eq!(weights, [(first, 1), (second, 0)]);
 }
 
+/// The shares of the last rule that a caller has for spell, by version; none: the version in charge gets everything.
+fn last_rule(host: &Host, caller: &str) -> Vec<(u64, u32)> {
+    let route = &host.processes[&host.worker(caller)].routes;
+    let rule = route.iter().find(|it| it.service == service("spell")).expect("a route").rules.last();
+    rule.map(|it| it.to.iter().map(|it| (it.version.major, it.weight)).collect()).unwrap_or_default()
+}
+
+#[test]
+fn its_share_of_what_no_route_decides_is_given_and_taken() {
+    let mut host = two_versions();
+    let refused = host.ask(share_out("spell", 10)).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert!(refused.remedy.unwrap().contains("mortise start spell@VERSION --beside"));
+    host.done(beside("spell", 2));
+    assert_eq!(host.ask(share_out("spell", 101)).unwrap_err().code, ErrorCode::Invalid);
+    assert_eq!(last_rule(&host, "site"), []);
+    let done = host.done(share_out("spell", 10));
+    assert_eq!(steps(&done), ["accept", "route"], "{done:?}");
+    for caller in ["site", "base"] {
+        assert_eq!(last_rule(&host, caller), [(1, 90), (2, 10)]);
+    }
+    // It comes behind what the tenant has laid down.
+    host.done(apply_routes("canary", 30));
+    assert_eq!(last_rule(&host, "site"), [(1, 90), (2, 10)]);
+    let shown = host.state.snapshot().modules.into_iter().find(|it| it.module == name("spell")).unwrap();
+    assert_eq!(shown.beside_share, Some(10));
+    host.done(rollback_routes());
+    host.restart_supervisor();
+    host.quiesce();
+    assert_eq!(last_rule(&host, "site"), [(1, 90), (2, 10)]);
+    host.done(share_out("spell", 0));
+    assert_eq!(last_rule(&host, "site"), []);
+    host.done(share_out("spell", 100));
+    assert_eq!(last_rule(&host, "site"), [(1, 0), (2, 100)]);
+    host.done(swap("spell", 2));
+    assert_eq!(last_rule(&host, "site"), []);
+    host.done(beside("site", 2));
+    host.done(share_out("site", 25));
+    let http = &host.processes[&host.worker("base")].http;
+    let rule = http.iter().find(|it| it.service == service("site")).unwrap().rules.last().unwrap();
+    assert_eq!(rule.to.iter().map(|it| (it.version.major, it.weight)).collect::<Vec<_>>(), [(1, 75), (2, 25)]);
+    host.done(discard("site"));
+    assert!(host.processes[&host.worker("base")].http.iter().all(|it| it.rules.is_empty()));
+}
+
 #[test]
 fn a_swap_to_it_puts_it_in_charge_in_one_step_and_the_other_can_be_kept() {
     for (request, frozen) in [(swap("spell", 2), 0), (swap_and_keep("spell", 2), 1)] {

@@ -52,7 +52,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..15u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..16u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -102,6 +102,7 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         11 => beside(module, major),
         12 => apply_routes(module, major as u32),
         13 => rollback_routes(),
+        14 => share_out(module, major as u32 * 40),
         _ => uninstall(module, Some(major)),
     }
 }

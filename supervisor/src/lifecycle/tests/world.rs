@@ -121,6 +121,10 @@ pub(super) fn beside(text: &str, major: u64) -> Request {
     Request::StartBeside { tenant: tenant(), module: name(text), version: version(major) }
 }
 
+pub(super) fn share_out(text: &str, percent: u32) -> Request {
+    Request::Share { tenant: tenant(), module: name(text), percent }
+}
+
 /// The version that is replaced is kept for ten minutes.
 pub(super) fn swap_and_keep(text: &str, major: u64) -> Request {
     Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: Some(600_000) }
