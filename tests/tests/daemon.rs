@@ -267,7 +267,7 @@ fn a_configuration_is_checked_without_starting_anything() {
 #[test]
 fn a_start_that_would_fail_again_says_so_by_its_exit_code() {
     as_root!();
-    let (artifacts, folder) = (artifacts(), folder());
+    let (artifacts, before, folder) = (artifacts(), Baseline::take(), folder());
     let start = |more: &[&str]| {
         let run = Mortised::start(folder.path(), &artifacts.programs, |it| {
             it.args(more);
@@ -287,6 +287,7 @@ fn a_start_that_would_fail_again_says_so_by_its_exit_code() {
     fs::write(config(folder.path()), "logg = 1\n").expect("mortise.toml");
     let told = "not started: mortise.toml is wrong (1 error, see the log)";
     assert_eq!(start(&[]), (Some(78), told.to_owned()));
+    nothing_is_left(&before);
 }
 
 #[test]

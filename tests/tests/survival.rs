@@ -92,7 +92,7 @@ fn requests_under_way_do_not_notice_a_kill() {
     world.end();
 }
 
-/// So many kills, unless `MORTISE_KILLS` says how many; issue 4 asks for 500.
+/// So many kills, unless `MORTISE_KILLS` says how many.
 const KILLS: usize = 6;
 
 /// The longest pause between a start and the next kill. The moments in it are random, so that all steps of a hot swap are hit.

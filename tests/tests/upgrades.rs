@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use xtask::daemon::in_a_group;
 
-/// So many upgrades, unless `MORTISE_UPGRADES` says how many; issue 4 asks for 200.
+/// So many upgrades, unless `MORTISE_UPGRADES` says how many.
 const UPGRADES: usize = 4;
 
 fn report(world: &World) -> Value {

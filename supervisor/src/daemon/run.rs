@@ -103,19 +103,25 @@ async fn supervise(reload: &mut Reload, format: LogFormat) -> Result<Ended, Star
     let mut hangups = signal(SignalKind::hangup()).map_err(StartError::kernel("catch signals"))?;
     meant_for_us().thread_unblock().map_err(|errno| StartError::kernel("catch signals")(errno.into()))?;
     tracing::debug!(files = ?reload.in_force.files, "settings:\n{}", reload.in_force);
-    let prepared = prepare(reload.in_force.settings.clone())?;
-    let groups = Arc::clone(&prepared.groups);
-    let ended = serve(prepared, format, &mut signals, (reload, &mut hangups)).await;
-    // What is left in them is told, not hidden: they stay.
-    if matches!(ended, Ok(Ended::Stopped | Ended::ShutDown))
-        && let Err(error) = groups.close()
+    let settings = reload.in_force.settings.clone();
+    let mut opened = None;
+    let ended = match prepare(settings, &mut opened) {
+        Ok(prepared) => serve(prepared, format, &mut signals, (reload, &mut hangups)).await,
+        Err(error) => Err(error),
+    };
+    // A start that is none leaves no groups behind, unless there are workers of an earlier life in them.
+    if matches!(ended, Err(_) | Ok(Ended::Stopped | Ended::ShutDown))
+        && let Some(Err(error)) = opened.map(|it| it.close())
+        && ended.is_ok()
     {
+        // What is left in them is told, not hidden: they stay.
         tracing::error!(%error, "the supervisor's groups cannot be removed");
     }
     ended
 }
 
-fn prepare(settings: Settings) -> Result<Prepared, StartError> {
+/// `opened` has the groups as soon as there are any.
+fn prepare(settings: Settings, opened: &mut Option<Arc<Groups>>) -> Result<Prepared, StartError> {
     let handed = Handover::receive();
     let passed = match &handed {
         Some(handed) => handed.passed().map_err(StartError::kernel("take the sockets that were handed over"))?,
@@ -128,6 +134,7 @@ fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         Some(unit) => Layout::detect()?.below(&workers_unit::group(unit)?)?,
     };
     let groups = Arc::new(Groups::open(layout, state.path())?);
+    *opened = Some(Arc::clone(&groups));
     let step = |what| notify::starting(what, notify::STEP);
     step("looking at what this host can keep");
     let promises = host::probe(&groups);
