@@ -207,6 +207,8 @@ impl State {
                 if leaving.stage == LeaveStage::Kept {
                     leaving.stage = LeaveStage::Withdrawing;
                     leaving.flip_over = true;
+                    // A base that has connected again meanwhile counts as one that may use it, and says nothing of it any more.
+                    worker.http_timed = false;
                 }
             }
             Some(_) => return,

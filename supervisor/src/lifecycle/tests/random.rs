@@ -356,3 +356,20 @@ proptest! {
         running_case(seed, commands);
     }
 }
+
+/// Found by the test above: a base that connects again while a version is being frozen counts as one that may use its workers, and says
+/// nothing of them when they are thawed to end.
+#[test]
+fn a_version_that_is_kept_ends_though_its_base_has_connected_again() {
+    let idle = || Command::Request(0, 0, 1);
+    let mut commands: Vec<Command> = (0..3).map(|_| idle()).collect();
+    commands.extend([Command::ChannelFails, idle(), Command::ChannelFails]);
+    commands.extend((0..4).map(|_| idle()));
+    commands.extend([Command::ChannelFails, Command::ChannelFails]);
+    commands.extend((0..3).map(|_| idle()));
+    commands.push(Command::Die(0));
+    commands.extend((0..6).map(|_| idle()));
+    commands.extend([Command::ChannelFails, Command::Request(7, 3, 2)]);
+    commands.extend([Command::Deliver(41), Command::BreakConnection(88)]);
+    running_case(0, commands);
+}
