@@ -25,7 +25,6 @@ impl State {
                 self.enter(id, LeaveStage::Kept, turn);
                 self.touched.workers.insert(id);
                 self.touched.channels.extend(channels);
-                self.touch_routing_operations();
                 return;
             }
             let drain = worker.spec.timeouts.drain;
@@ -74,5 +73,7 @@ impl State {
         let key = worker.key.clone();
         self.touched.callers.insert(id);
         self.touch_operation_of(&key);
+        // One that makes no calls any more is not waited for.
+        self.touch_routing_operations();
     }
 }

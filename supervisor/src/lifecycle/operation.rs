@@ -212,11 +212,6 @@ impl Operations {
         self.all.get(self.tables.get(tenant)?)
     }
 
-    /// Those that work on routes look again: whichever caller changes may be the one that they wait for.
-    pub(super) fn touch_those_on_routes(&self, touched: &mut BTreeSet<OperationId>) {
-        touched.extend(self.tables.values().cloned());
-    }
-
     /// The operation that works on this module.
     pub(super) fn on(&self, key: &ModuleKey) -> Option<&Op> {
         self.all.get(self.locks.get(key)?)

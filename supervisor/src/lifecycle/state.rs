@@ -162,12 +162,10 @@ impl State {
                 self.attend_resource(&resource, turn);
             } else if let Some(worker) = self.touched.workers.pop_first() {
                 self.advance(worker, turn);
-                self.operations.touch_those_on_routes(&mut self.touched.operations);
             } else if let Some(channel) = self.touched.channels.pop_first() {
                 self.attend_channel(channel, turn);
             } else if let Some(caller) = self.touched.callers.pop_first() {
                 self.attend_caller(caller, turn);
-                self.operations.touch_those_on_routes(&mut self.touched.operations);
             } else if std::mem::take(&mut self.touched.http) {
                 self.attend_bases(turn);
             } else if let Some(operation) = self.touched.operations.pop_first() {

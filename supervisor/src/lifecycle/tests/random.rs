@@ -357,19 +357,48 @@ proptest! {
     }
 }
 
+/// Requests for what is there already.
+fn idle(times: usize) -> Vec<Command> {
+    vec![Command::Request(0, 0, 1); times]
+}
+
 /// Found by the test above: a base that connects again while a version is being frozen counts as one that may use its workers, and says
 /// nothing of them when they are thawed to end.
 #[test]
 fn a_version_that_is_kept_ends_though_its_base_has_connected_again() {
-    let idle = || Command::Request(0, 0, 1);
-    let mut commands: Vec<Command> = (0..3).map(|_| idle()).collect();
-    commands.extend([Command::ChannelFails, idle(), Command::ChannelFails]);
-    commands.extend((0..4).map(|_| idle()));
-    commands.extend([Command::ChannelFails, Command::ChannelFails]);
-    commands.extend((0..3).map(|_| idle()));
-    commands.push(Command::Die(0));
-    commands.extend((0..6).map(|_| idle()));
-    commands.extend([Command::ChannelFails, Command::Request(7, 3, 2)]);
-    commands.extend([Command::Deliver(41), Command::BreakConnection(88)]);
-    running_case(0, commands);
+    use Command::{BreakConnection, ChannelFails, Deliver, Die, Request};
+    let parts = [
+        idle(3),
+        vec![ChannelFails],
+        idle(1),
+        vec![ChannelFails],
+        idle(4),
+        vec![ChannelFails, ChannelFails],
+        idle(3),
+        vec![Die(0)],
+        idle(6),
+        vec![ChannelFails, Request(7, 3, 2), Deliver(41), BreakConnection(88)],
+    ];
+    running_case(0, parts.concat());
+}
+
+/// Found by the test above: a caller that gets SIGTERM before it has taken its routes is waited for no longer.
+#[test]
+fn routes_are_in_force_when_the_caller_that_has_not_taken_them_is_on_its_way_out() {
+    use Command::{ChannelFails, Crash, Deliver, Die, Forge, LoadFails, Request, StoreFails, Tick};
+    let parts = [
+        vec![Deliver(1); 4],
+        idle(1),
+        vec![Die(155), StoreFails(1), Crash(75)],
+        idle(2),
+        vec![Deliver(8)],
+        idle(1),
+        vec![Deliver(13), LoadFails, Tick, LoadFails],
+        idle(1),
+        vec![Deliver(1), Tick],
+        idle(1),
+        vec![Deliver(1), Deliver(15), ChannelFails, Request(12, 0, 1), Deliver(13), Request(12, 0, 1), Die(44)],
+        vec![Request(1, 1, 2), Forge(0, 0), Request(3, 3, 1), Deliver(16)],
+    ];
+    running_case(16_989_388_535_460_280_476, parts.concat());
 }
