@@ -73,11 +73,7 @@ impl Scene {
         };
         let daemon = Daemon::start(artifacts, options).expect("the supervisor starts");
         let second = [folder.path().join("unruly-2"), folder.path().join("unruly-2.mortise")];
-        let first = artifacts.packages.join("unruly");
-        fs::create_dir_all(second[0].join("bin")).expect("a folder");
-        fs::copy(first.join("bin/unruly"), second[0].join("bin/unruly")).expect("a copy");
-        let manifest = fs::read_to_string(first.join("module.toml")).expect("module.toml");
-        fs::write(second[0].join("module.toml"), manifest.replace("1.0.0", "2.0.0")).expect("module.toml");
+        artifacts.lay_out_as("unruly", "2.0.0", &second[0]).expect("another version");
         let scene = Self { daemon, before, folder, second, cases: 0 };
         scene.mortise(&["pack", &text(&scene.second[0]), "--output", &text(&scene.second[1])]);
         for module in ["unruly", "load", "dictionary"] {

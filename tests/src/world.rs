@@ -121,12 +121,7 @@ impl World {
     /// Its folder cannot be copied.
     pub fn install_as(&self, name: &str, version: &str) {
         let folder = tempfile::tempdir().expect("a folder");
-        let from = self.package(name);
-        std::fs::create_dir(folder.path().join("bin")).expect("bin");
-        std::fs::copy(from.join("bin").join(name), folder.path().join("bin").join(name)).expect("the program");
-        let text = std::fs::read_to_string(from.join("module.toml")).expect("module.toml");
-        let text = text.replace("version = \"1.0.0\"", &format!("version = \"{version}\""));
-        std::fs::write(folder.path().join("module.toml"), text).expect("module.toml");
+        artifacts().lay_out_as(name, version, folder.path()).expect("another version");
         self.mortise(&["install", &folder.path().display().to_string()]);
     }
 

@@ -5,18 +5,6 @@ use std::fs;
 use mortise_tests::{World, as_root, eventually};
 use serde_json::{Value, json};
 
-/// A package like `unruly` in version 2.0.0.
-fn install_second(world: &World) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let from = world.package("unruly");
-    fs::create_dir(folder.path().join("bin")).expect("bin");
-    fs::copy(from.join("bin/unruly"), folder.path().join("bin/unruly")).expect("the program");
-    let text = fs::read_to_string(from.join("module.toml")).expect("module.toml");
-    fs::write(folder.path().join("module.toml"), text.replace("version = \"1.0.0\"", "version = \"2.0.0\""))
-        .expect("module.toml");
-    world.mortise(&["install", &folder.path().display().to_string()]);
-}
-
 /// The worker of a version that has a process.
 fn of_version(world: &World, version: &str) -> Value {
     let status = world.status("unruly");
@@ -42,7 +30,7 @@ fn a_rollback_under_load_loses_nothing_and_starts_nobody() {
     as_root!();
     let world = World::start();
     world.deploy("unruly");
-    install_second(&world);
+    world.install_as("unruly", "2.0.0");
     world.deploy("load");
     let first = of_version(&world, "1.0.0");
     let swapped = world.mortise(&["swap", "unruly@2.0.0", "--keep", "10m"]);
@@ -72,7 +60,7 @@ fn what_is_kept_stays_frozen_over_the_supervisors_death_and_comes_back_after_it(
     as_root!();
     let mut world = World::start();
     world.deploy("unruly");
-    install_second(&world);
+    world.install_as("unruly", "2.0.0");
     let first = of_version(&world, "1.0.0");
     world.mortise(&["swap", "unruly@2.0.0", "--keep", "10m"]);
     let before = ticks(&first);
@@ -92,7 +80,7 @@ fn what_is_kept_ends_when_its_time_is_over_or_it_is_discarded_and_gives_everythi
     as_root!();
     let world = World::start();
     world.deploy("unruly");
-    install_second(&world);
+    world.install_as("unruly", "2.0.0");
     world.mortise(&["swap", "unruly@2.0.0", "--keep", "10m"]);
     let receipt = world.mortise(&["discard", "unruly"]);
     assert!(receipt.contains("workers ended        1") && receipt.contains("processes left       0"), "{receipt}");
@@ -121,15 +109,7 @@ fn a_program_without_the_sdk_is_kept_with_its_memory() {
     as_root!();
     let world = World::start();
     world.deploy("legacy");
-    let folder = tempfile::tempdir().expect("a folder");
-    for entry in fs::read_dir(world.package("legacy")).expect("a folder") {
-        let entry = entry.expect("an entry");
-        fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("a copy");
-    }
-    let toml = folder.path().join("module.toml");
-    let text = fs::read_to_string(&toml).expect("module.toml");
-    fs::write(&toml, text.replace("version = \"1.0.0\"", "version = \"2.0.0\"")).expect("module.toml");
-    world.mortise(&["install", &folder.path().display().to_string()]);
+    world.install_as("legacy", "2.0.0");
     world.post("/guestbook", "name=Ada&text=hello").expect("it answers");
     let entries = |world: &World| world.get("/guestbook").expect("it answers").1.matches("<li>").count();
     assert_eq!(entries(&world), 1);

@@ -3,24 +3,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mortise_tests::{World, as_root, eventually};
+use mortise_tests::{World, artifacts, as_root, eventually};
 use serde_json::json;
-
-/// A package like `unruly` with another version and, if wanted, a line of its own.
-fn another(world: &World, version: &str, line: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    let from = world.package("unruly");
-    fs::create_dir(folder.path().join("bin")).expect("bin");
-    fs::copy(from.join("bin/unruly"), folder.path().join("bin/unruly")).expect("the program");
-    let text = fs::read_to_string(from.join("module.toml")).expect("module.toml");
-    let text = text.replace("version = \"1.0.0\"", &format!("version = \"{version}\"")) + line;
-    fs::write(folder.path().join("module.toml"), text).expect("module.toml");
-    folder
-}
-
-fn install(world: &World, folder: &tempfile::TempDir) {
-    world.mortise(&["install", &folder.path().display().to_string()]);
-}
 
 #[test]
 fn fifty_swaps_under_load_lose_neither_a_call_nor_a_request() {
@@ -28,7 +12,7 @@ fn fifty_swaps_under_load_lose_neither_a_call_nor_a_request() {
     let world = World::start();
     world.deploy("unruly");
     world.deploy("load");
-    install(&world, &another(&world, "2.0.0", ""));
+    world.install_as("unruly", "2.0.0");
     world.deploy_site();
     world.install("markdown-2");
     let stop = AtomicBool::new(false);
@@ -78,7 +62,12 @@ fn a_version_that_never_becomes_ready_leaves_the_old_one_serving_and_says_why() 
     let world = World::start();
     world.deploy("unruly");
     let before = world.worker("unruly");
-    install(&world, &another(&world, "2.0.0", "\n[configuration]\nnever-ready = true\n"));
+    let folder = tempfile::tempdir().expect("a folder");
+    artifacts().lay_out_as("unruly", "2.0.0", folder.path()).expect("another version");
+    let manifest = folder.path().join("module.toml");
+    let text = fs::read_to_string(&manifest).expect("module.toml");
+    fs::write(&manifest, text + "\n[configuration]\nnever-ready = true\n").expect("module.toml");
+    world.mortise(&["install", &folder.path().display().to_string()]);
     let error = world.mortise_fails(&["swap", "unruly@2.0.0"]);
     assert!(error.contains("it was told never to be ready"), "{error}");
     let after = world.worker("unruly");

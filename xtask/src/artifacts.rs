@@ -117,6 +117,22 @@ impl Artifacts {
 }
 
 impl Artifacts {
+    /// Lays a module out in `to` once more, as another version.
+    ///
+    /// # Errors
+    /// Its folder cannot be copied, or is not one of version 1.0.0.
+    pub fn lay_out_as(&self, module: &str, version: &str, to: &Path) -> Result<(), Failure> {
+        copy_folder(&self.packages.join(module), to)?;
+        let manifest = to.join("module.toml");
+        let text = fs::read_to_string(&manifest)?;
+        let first = "version = \"1.0.0\"";
+        if !text.contains(first) {
+            return Err(format!("{} does not say {first}", manifest.display()).into());
+        }
+        fs::write(manifest, text.replace(first, &format!("version = \"{version}\"")))?;
+        Ok(())
+    }
+
     /// The same with a `mortised` that can be asked for faults, in a folder of its own; that of MORTISE_ARTIFACTS is to be one.
     ///
     /// # Errors
@@ -176,6 +192,20 @@ fn lay_out(module: &Module, programs: &Path, to: &Path) -> Result<(), Failure> {
         Some(program) => copy(&programs.join(program), &to.join("bin").join(program), 0o755),
         None => Ok(fs::remove_dir(to.join("bin"))?),
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path, mode: u32) -> Result<(), Failure> {

@@ -39,11 +39,7 @@ pub fn run(swaps: usize, as_json: bool) -> Result<(), Failure> {
         daemon.ask(["publish", module])?;
     }
     let second = folder.path().join("second");
-    std::fs::create_dir_all(second.join("bin"))?;
-    let first = artifacts.packages.join("unruly");
-    std::fs::copy(first.join("bin/unruly"), second.join("bin/unruly"))?;
-    let text = std::fs::read_to_string(first.join("module.toml"))?;
-    std::fs::write(second.join("module.toml"), text.replace("version = \"1.0.0\"", "version = \"2.0.0\""))?;
+    artifacts.lay_out_as("unruly", "2.0.0", &second)?;
     daemon.ask(["install", &second.display().to_string()])?;
 
     let version = |round: usize| if round.is_multiple_of(2) { "unruly@2.0.0" } else { "unruly@1.0.0" };
