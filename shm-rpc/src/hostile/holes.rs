@@ -113,3 +113,15 @@ fn what_an_honest_sender_lends_and_does_not_write_is_no_hole() {
     assert_eq!(call.try_wait().unwrap().unwrap().view().to_vec(), vec![0; len]);
     drop(first);
 }
+
+#[test]
+fn what_grows_in_place_is_touched_before_it_is_written_and_never_after() {
+    let (caller, _callee) = End::pair(wide(), wide()).unwrap();
+    let client = Client::new(caller);
+    let mut first = client.loan(64).unwrap();
+    first.extend_to(3 * PAGE).unwrap();
+    first.fill(7);
+    let second = client.loan(PAGE).unwrap();
+    assert_eq!(&first[..], &[7; 3 * PAGE]);
+    drop(second);
+}

@@ -28,23 +28,14 @@ impl State {
             for edge in self.missing_edges(id, &service) {
                 self.make_channel(edge, turn);
             }
-            let targets = self.targets(id, &service);
-            let weight = |it: &ChannelId| {
-                let callee = self.channels.get(it).and_then(|it| self.slots.get(it.edge.callee));
-                callee.map_or(1, |it| self.default_share(it))
-            };
             let rules = self.rules_of_calls(id, &service);
-            let version = |it: &ChannelId| {
-                let callee = self.channels.get(it).and_then(|it| self.slots.get(it.edge.callee))?;
-                Some(VersionShare { version: callee.spec.version.clone(), weight: self.share(callee) })
+            let target = |channel| {
+                let callee = self.channels.get(&channel).and_then(|it| self.slots.get(it.edge.callee));
+                let share = |it: &Worker| VersionShare { version: it.spec.version.clone(), weight: self.share(it) };
+                let version = callee.filter(|_| !rules.is_empty()).map(share);
+                Target { channel, weight: callee.map_or(1, |it| self.default_share(it)), version }
             };
-            let ruled = !rules.is_empty();
-            let target = |channel| Target {
-                channel,
-                weight: weight(&channel),
-                version: if ruled { version(&channel) } else { None },
-            };
-            let targets = targets.into_iter().map(target).collect();
+            let targets = self.targets(id, &service).into_iter().map(target).collect();
             let offer = self.offer(id, &service);
             routes.push(ServiceRoute { service, offer, targets, rules });
         }

@@ -1,6 +1,5 @@
 //! Whether a module's folder is the one that was packed before, without reading it.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::collect::collect;
 use super::pack::{module_toml, path};
 use super::tree::Tree;
-use super::{PackageError, bounds};
+use super::{Digest, PackageError, bounds};
 use crate::manifest::{FILE_NAME, Manifest};
 
 /// A file that has changed so lately may change again and have the same times: the kernel's clock for them ticks this slowly at most.
@@ -50,11 +49,7 @@ pub fn fingerprint(folder: &Path) -> Result<(Manifest, Option<String>), PackageE
             stat.st_ctime_nsec
         ));
     }
-    let hex = sum.finalize().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
-    Ok((manifest, Some(hex)))
+    Ok((manifest, Some(Digest::of(sum).to_string())))
 }
 
 fn is_old(stat: &FileStat, now: SystemTime) -> bool {

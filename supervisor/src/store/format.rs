@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use super::{Change, MetaRecord, Records};
 use crate::lifecycle::ModuleKey;
 
-/// The format that this mortised writes. 2: operations of the kinds rollback, discard and scale, which a mortised that reads up to 1 would
-/// take for damage.
+/// The format that this mortised writes. 2: routes, a version beside another, and operations of the kinds that came with them and with
+/// rollback, discard and scale, which a mortised that reads up to 1 would take for damage.
 pub(super) const FORMAT: u32 = 2;
 
 const MODULES: Kind = TableDefinition::new("modules");
