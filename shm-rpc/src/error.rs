@@ -70,6 +70,25 @@ pub enum Started {
     Yes,
 }
 
+/// An error on its way to who called. One word, so that what goes well is told in a register: a result as large as a [`CallError`]
+/// is stored and read again wherever it is passed on.
+#[derive(Debug)]
+pub(crate) struct Refused(Box<CallError>);
+
+impl From<CallError> for Refused {
+    #[cold]
+    fn from(error: CallError) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl From<Refused> for CallError {
+    #[cold]
+    fn from(refused: Refused) -> Self {
+        *refused.0
+    }
+}
+
 impl CallError {
     /// Whether the callee may have executed anything. An error that a handler has chosen itself is not told apart from
     /// one that arose before it, except where the variant says so: only [`Started::No`] permits an automatic retry.

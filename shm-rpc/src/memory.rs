@@ -28,10 +28,9 @@ pub(crate) struct PeerMemory(MmapRaw);
 /// The address of the word at `offset`.
 #[inline(always)]
 fn word(map: &MmapRaw, offset: usize) -> *mut u64 {
-    assert!(
-        offset.is_multiple_of(8) && offset < map.len() && map.len() - offset >= 8,
-        "word {offset} outside a segment"
-    );
+    if !(offset.is_multiple_of(8) && offset < map.len() && map.len() - offset >= 8) {
+        outside(offset, 8);
+    }
     // SAFETY: offset + 8 <= len was just checked, so the result stays inside the one mapping, which is as long as `map`.
     unsafe { map.as_mut_ptr().add(offset).cast() }
 }
@@ -53,9 +52,19 @@ fn futex_word(map: &MmapRaw, offset: usize) -> *const AtomicU32 {
 /// Checks that `len` bytes at `offset` lie in the mapping and gives their address.
 #[inline(always)]
 fn range(map: &MmapRaw, offset: usize, len: usize) -> *mut u8 {
-    assert!(offset <= map.len() && map.len() - offset >= len, "{len} bytes at {offset} outside a segment");
+    if !(offset <= map.len() && map.len() - offset >= len) {
+        outside(offset, len);
+    }
     // SAFETY: offset <= len of the mapping was just checked.
     unsafe { map.as_mut_ptr().add(offset) }
+}
+
+/// A mistake of this crate. It takes values, not references: what a message could refer to would have to be written to memory for
+/// each access, and stores behind a slot's wait until the slot's line has come from the other core.
+#[cold]
+#[inline(never)]
+fn outside(offset: usize, len: usize) -> ! {
+    panic!("{len} bytes at {offset} are not aligned or lie outside a segment");
 }
 
 impl OwnMemory {
@@ -72,14 +81,16 @@ impl OwnMemory {
         unsafe { AtomicU64::from_ptr(word(&self.0, offset)) }.store(value, order);
     }
 
-    /// Stores the eight words of the slot at `offset`, the first one last and with Release.
+    /// Stores the eight words of the slot at `offset`: first the last seven of `words`, then `first`, with Release.
     #[inline(always)]
-    pub(crate) fn store_slot(&self, offset: usize, words: &[u64; 8]) {
+    pub(crate) fn store_slot(&self, offset: usize, first: u64, words: &[u64; 8]) {
+        if !offset.is_multiple_of(64) {
+            outside(offset, 64);
+        }
         let slot = range(&self.0, offset, 64);
-        assert!(offset.is_multiple_of(64), "a slot that is not aligned");
         // SAFETY: `range` checked the 64 bytes; mappings begin at a page, so a line's offset is a line's address. Nobody else
         // writes them.
-        unsafe { store_slot(slot.cast(), words) }
+        unsafe { store_slot(slot.cast(), first, words) }
     }
 
     /// Stores the 32-bit word at `offset`.
@@ -235,21 +246,21 @@ unsafe fn load_block(source: *const u8) -> [u64; 8] {
     words
 }
 
-/// Stores a slot's words, the first one last and with Release. As few stores as there can be: what is under way to other cores at
+/// Stores a slot's words, `first` in place of the first one, last and with Release. As few stores as there can be: what is under way to other cores at
 /// a time is counted in stores, not in lines.
 ///
 /// # Safety
 /// `slot` is writable for 64 bytes and aligned to 64; no other thread writes there.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn store_slot(slot: *mut u64, words: &[u64; 8]) {
+unsafe fn store_slot(slot: *mut u64, first: u64, words: &[u64; 8]) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_set_epi64x};
     // SAFETY: loads from private words. The stores go to the caller's 64 bytes; the machine keeps them in order, and gives every
     // aligned 8 bytes of them to a reader whole, so the last one is a Release store of the first word. The compiler moves no access
     // to memory over the assembly.
     unsafe {
         let source: *const __m128i = words.as_ptr().cast();
-        let first = _mm_set_epi64x(words[1].cast_signed(), words[0].cast_signed());
+        let first = _mm_set_epi64x(words[1].cast_signed(), first.cast_signed());
         std::arch::asm!(
             "movaps [{slot} + 16], {b}", "movaps [{slot} + 32], {c}", "movaps [{slot} + 48], {d}", "movaps [{slot}], {a}",
             slot = in(reg) slot, a = in(xmm_reg) first, b = in(xmm_reg) _mm_loadu_si128(source.add(1)),
@@ -258,18 +269,18 @@ unsafe fn store_slot(slot: *mut u64, words: &[u64; 8]) {
     }
 }
 
-/// Stores a slot's words, the first one last and with Release.
+/// Stores a slot's words, `first` in place of the first one, last and with Release.
 ///
 /// # Safety
 /// `slot` is writable for 64 bytes and aligned to 8; no other thread writes there.
 #[cfg(not(target_arch = "x86_64"))]
-unsafe fn store_slot(slot: *mut u64, words: &[u64; 8]) {
+unsafe fn store_slot(slot: *mut u64, first: u64, words: &[u64; 8]) {
     for (index, value) in words.iter().enumerate().skip(1) {
         // SAFETY: one of the caller's words; the transient reference is to an atomic, which permits that others read.
         unsafe { AtomicU64::from_ptr(slot.add(index)) }.store(*value, Ordering::Relaxed);
     }
     // SAFETY: the first of them.
-    unsafe { AtomicU64::from_ptr(slot) }.store(words[0], Ordering::Release);
+    unsafe { AtomicU64::from_ptr(slot) }.store(first, Ordering::Release);
 }
 
 /// Copies 64 bytes that a peer may be changing, all but the first word, which is `first`.

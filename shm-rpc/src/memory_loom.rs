@@ -34,11 +34,11 @@ impl OwnMemory {
         self.0.words[&offset].store(value, order);
     }
 
-    pub(crate) fn store_slot(&self, offset: usize, words: &[u64; SLOT_WORDS]) {
+    pub(crate) fn store_slot(&self, offset: usize, first: u64, words: &[u64; SLOT_WORDS]) {
         for (index, value) in words.iter().enumerate().skip(1) {
             self.store(offset + 8 * index, *value, Ordering::Relaxed);
         }
-        self.store(offset, words[0], Ordering::Release);
+        self.store(offset, first, Ordering::Release);
     }
 
     pub(crate) fn store_half(&self, _: usize, _: u32, _: Ordering) {

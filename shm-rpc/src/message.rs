@@ -132,10 +132,10 @@ impl Slot {
         self.0[0] = u64::from(kind as u8) << 32 | u64::from(flags) << 40 | u64::from(length) << 48;
     }
 
-    /// The low half of the first word.
+    /// The first word with a sequence as its low half.
     #[inline(always)]
-    pub(crate) fn set_sequence(&mut self, sequence: u32) {
-        self.0[0] |= u64::from(sequence);
+    pub(crate) const fn first(&self, sequence: u32) -> u64 {
+        self.0[0] | sequence as u64
     }
 
     #[inline(always)]

@@ -58,7 +58,7 @@ fn the_first_of_two_answers_arrives(fence: Option<Fence>) {
         let ((own, ring), (control, peer)) = channel();
         let callee = loom::thread::spawn(move || {
             let mut sender = Sender::new(SLOTS);
-            sender.publish(&own, &mut message(0));
+            sender.publish(&own, &message(0));
             if let Some(fence) = fence {
                 fence.make();
             }
@@ -99,7 +99,7 @@ fn an_answer_that_sees_a_later_call_arrives(order: Ordering) {
             let calls = Receiver::new(SLOTS);
             let sees_a_call = calls.is_next(calls_in.load(calls.offset(), order));
             let mut sender = Sender::new(SLOTS);
-            sender.publish(&answers_out, &mut message(0));
+            sender.publish(&answers_out, &message(0));
             if !sees_a_call {
                 Fence::Ours.make();
             }
@@ -116,7 +116,7 @@ fn an_answer_that_sees_a_later_call_arrives(order: Ordering) {
             parked.set(&calls_out, FUTEX, receiver.position(), Barrier::Own);
             if receiver.peek(&answers_in) == Ok(Peek::Empty) {
                 if calls.position() == 0 {
-                    calls.publish(&calls_out, &mut message(0));
+                    calls.publish(&calls_out, &message(0));
                 }
                 answers_in.wait(receiver.offset(), receiver.previous(), None);
             }
@@ -175,7 +175,7 @@ fn write(own: &OwnMemory, peer: &PeerMemory, count: u32) {
                 loom::thread::yield_now();
             }
         }
-        sender.publish(own, &mut message(number));
+        sender.publish(own, &message(number));
         fence_before_looks();
         let wake = woken.look(peer, &sender);
         if wake.bits != 0 {
@@ -224,7 +224,7 @@ fn a_close_is_one_point_in_the_order_of_messages(first: u32, preemptions: Option
             let mut sender = Sender::new(SLOTS);
             let mut surely_before = 0;
             for number in 0..2 {
-                sender.publish(&own, &mut message(number));
+                sender.publish(&own, &message(number));
                 fence_before_looks();
                 if control::is_closed(&peer) {
                     break;
@@ -260,12 +260,12 @@ fn progress_never_runs_ahead_of_what_was_read() {
         let ((own, ring), (control, peer)) = channel();
         let writer = loom::thread::spawn(move || {
             let mut sender = Sender::new(SLOTS);
-            sender.publish(&own, &mut message(0));
-            sender.publish(&own, &mut message(1));
+            sender.publish(&own, &message(0));
+            sender.publish(&own, &message(1));
             let taken = sender.check_taken(control::load_taken_through(&peer)).expect("an honest reader");
             // What was taken may be overwritten.
             if taken > 0 {
-                sender.publish(&own, &mut message(2));
+                sender.publish(&own, &message(2));
             }
         });
         let mut receiver = Receiver::new(SLOTS);

@@ -5,6 +5,7 @@ use std::sync::MutexGuard;
 
 use super::{Answer, Calls, Shared, Ticket, Waiter};
 use crate::client::calls::Took;
+use crate::error::Refused;
 use crate::message::{BODY, BODY_BEFORE_DEADLINE, CONTEXT, DEADLINE, Kind, Slot};
 use crate::payload::{Attached, Writer};
 use crate::spin::{Spin, Turn};
@@ -29,7 +30,7 @@ impl Request {
         shared: &Shared,
         options: &CallOptions,
         payload: impl Payload,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), Refused> {
         let (room, mut flags) = match options.deadline {
             None => (BODY, 0),
             Some(deadline) => {
@@ -74,7 +75,7 @@ impl<'c> Hand<'c> {
         method: u32,
         options: &CallOptions,
         request: &mut Request,
-    ) -> Result<Ticket, CallError> {
+    ) -> Result<Ticket, Refused> {
         let port = &self.shared.port;
         let started = self.calls().start(port, method, options, &mut request.slot, &mut request.attached);
         if let Some(attached) = request.attached.take() {
@@ -98,13 +99,12 @@ impl<'c> Hand<'c> {
         ticket: Ticket,
         deadline: Option<Deadline>,
         answer: &mut Answer,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), Refused> {
         self.look_up();
         if self.spin(ticket, deadline, answer) {
             return Ok(());
         }
-        *answer = self.wait_elsewhere(ticket, deadline)?;
-        Ok(())
+        self.wait_elsewhere(ticket, deadline, answer)
     }
 
     /// Looks at the ring again and again, for as long as that may pay and nobody else wants the books.
@@ -138,7 +138,17 @@ impl<'c> Hand<'c> {
 
     /// Waits without the books: the answer is there already, or others want them, or it is time to sleep.
     #[cold]
-    fn wait_elsewhere(&mut self, ticket: Ticket, deadline: Option<Deadline>) -> Result<Answer, CallError> {
+    fn wait_elsewhere(
+        &mut self,
+        ticket: Ticket,
+        deadline: Option<Deadline>,
+        answer: &mut Answer,
+    ) -> Result<(), Refused> {
+        *answer = self.wait_without_books(ticket, deadline)?;
+        Ok(())
+    }
+
+    fn wait_without_books(&mut self, ticket: Ticket, deadline: Option<Deadline>) -> Result<Answer, CallError> {
         if let Some(outcome) = self.calls().collect(ticket) {
             return outcome;
         }

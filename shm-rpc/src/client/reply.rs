@@ -6,6 +6,7 @@ use zerocopy::FromBytes;
 use super::calls::release;
 use super::{Answer, Shared};
 use crate::blob::Frozen;
+use crate::error::Refused;
 use crate::message::{Kind, Place};
 use crate::sync::Arc;
 use crate::{CallError, DecodeError, View, wire_error};
@@ -35,19 +36,19 @@ impl Reply {
 
     /// Looks at what was taken: an answer that is a [`CallError`] becomes one.
     #[inline(always)]
-    pub(super) fn check(&mut self, shared: &Arc<Shared>) -> Result<(), CallError> {
+    pub(super) fn check(&mut self, shared: &Arc<Shared>) -> Result<(), Refused> {
         if self.answer.slot.is_plain_reply() { Ok(()) } else { self.check_another_kind(shared) }
     }
 
     #[cold]
-    fn check_another_kind(&mut self, shared: &Arc<Shared>) -> Result<(), CallError> {
+    fn check_another_kind(&mut self, shared: &Arc<Shared>) -> Result<(), Refused> {
         match self.answer.slot.place() {
             Place::Inline { .. } => {}
             Place::Arena { .. } => self.payload = Payload::Arena(Arc::clone(shared)),
             Place::Blob { .. } => match shared.port.carriage.collect(self.answer.position) {
                 Some(Ok(frozen)) => self.payload = Payload::Blob(frozen),
-                Some(Err(error)) => return Err(error),
-                None => return Err(CallError::Internal("the blob of an answer is gone".into())),
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(CallError::Internal("the blob of an answer is gone".into()).into()),
             },
         }
         if self.answer.slot.answer_kind() != Kind::Error {
@@ -55,7 +56,7 @@ impl Reply {
         }
         let error = wire_error::decode(self.answer.slot.code(), self.view());
         self.release();
-        Err(error.unwrap_or_else(|violation| shared.accuse(violation)))
+        Err(error.unwrap_or_else(|violation| shared.accuse(violation)).into())
     }
 
     /// An answer that was taken.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::hand::{Hand, Request};
 use super::{Client, Ticket};
 use crate::arena::Loan;
+use crate::error::Refused;
 use crate::{CallError, CallOptions, Deadline, Payload, Reply};
 
 /// A thread's hold on its end of a channel, for many calls in a row: what a call pays for sharing the end with other threads is
@@ -62,11 +63,11 @@ impl<'c> Session<'c> {
         let mut request = Request::EMPTY;
         request.encode(self.hand.shared, options, payload)?;
         let ticket = self.hand.start(method, options, &mut request)?;
-        self.wait(ticket, options.deadline)
+        Ok(self.wait(ticket, options.deadline)?)
     }
 
     #[inline(always)]
-    fn wait(&mut self, ticket: Ticket, deadline: Option<Deadline>) -> Result<&Reply, CallError> {
+    fn wait(&mut self, ticket: Ticket, deadline: Option<Deadline>) -> Result<&Reply, Refused> {
         self.reply.release();
         let waited = self.hand.wait(ticket, deadline, &mut self.reply.answer);
         match waited.and_then(|()| self.reply.check(self.hand.shared)) {
@@ -77,7 +78,7 @@ impl<'c> Session<'c> {
 
     /// What lies in the place of the answer is none.
     #[cold]
-    fn forget_reply(&mut self, error: CallError) -> CallError {
+    fn forget_reply(&mut self, error: Refused) -> Refused {
         self.reply = Reply::EMPTY;
         error
     }
@@ -109,7 +110,7 @@ impl<'c> Session<'c> {
     pub fn next(&mut self) -> Option<Result<&Reply, CallError>> {
         let (ticket, deadline) = self.started.pop_front()?;
         self.hand.give_way();
-        Some(self.wait(ticket, deadline))
+        Some(self.wait(ticket, deadline).map_err(CallError::from))
     }
 
     /// The answer that was got last, to be kept.

@@ -36,7 +36,7 @@ impl Answers {
     /// Publishes a message to the caller. There is always a slot for it: the caller has no more calls under way than the ring
     /// has slots less one. A caller that breaks this rule loses answers of its own.
     #[inline(always)]
-    fn publish(&mut self, port: &Port, slot: &mut Slot, fence: Fence) -> (u32, Wake) {
+    fn publish(&mut self, port: &Port, slot: &Slot, fence: Fence) -> (u32, Wake) {
         self.sender.note_taken(self.sender.position());
         let position = self.sender.publish(&port.outbox.memory, slot);
         fence.make();
@@ -279,13 +279,13 @@ impl Shared {
 
     /// Tells the caller where its ring was closed.
     pub(super) fn announce_close(&self, home: &mut Home, at: u32) {
-        let mut slot = Slot::short(Kind::Closed, at, 0);
+        let slot = Slot::short(Kind::Closed, at, 0);
         let wake = match &mut home.answers {
-            Some(answers) => answers.publish(&self.port, &mut slot, Fence::Ours).1,
+            Some(answers) => answers.publish(&self.port, &slot, Fence::Ours).1,
             None => {
                 let mut guard = lock(&self.answers);
                 let answers = guard.as_mut().expect("the ring is not at home");
-                answers.publish(&self.port, &mut slot, Fence::Ours).1
+                answers.publish(&self.port, &slot, Fence::Ours).1
             }
         };
         self.port.wake(wake);

@@ -4,6 +4,7 @@ use super::answers::release;
 use super::entry::{Progress, Ticket};
 use super::{Calls, Shut, is_before};
 use crate::control::{self, Wake};
+use crate::error::Refused;
 use crate::message::{Kind, Slot};
 use crate::payload::Attached;
 use crate::port::Port;
@@ -20,15 +21,15 @@ impl Calls {
         options: &CallOptions,
         slot: &mut Slot,
         attached: &mut Option<Attached>,
-    ) -> Result<Ticket, CallError> {
+    ) -> Result<Ticket, Refused> {
         if self.shut.is_some() {
-            return Err(self.refusal());
+            return Err(self.refusal().into());
         }
         let needed = if options.has_context() { 2 } else { 1 };
         if self.sender.free() < needed {
             self.make_room(port, needed)?;
         }
-        let Some(index) = self.free.pop() else { return Err(overloaded()) };
+        let Some(index) = self.free.pop() else { return Err(overloaded().into()) };
         if attached.is_some() {
             self.attach(port, index, attached)?;
         }
@@ -36,7 +37,7 @@ impl Calls {
         let ticket = Ticket::new(index, entry.generation);
         let memory = &port.outbox.memory;
         if needed == 2 {
-            self.sender.publish(memory, &mut Slot::context(options));
+            self.sender.publish(memory, &Slot::context(options));
         }
         slot.set_low_and_id(method, ticket.0);
         entry.position = self.sender.publish(memory, slot);
@@ -48,7 +49,7 @@ impl Calls {
 
     /// Keeps the block of a request that is published next, or sends its blob ahead.
     #[cold]
-    fn attach(&mut self, port: &Port, index: u16, attached: &mut Option<Attached>) -> Result<(), CallError> {
+    fn attach(&mut self, port: &Port, index: u16, attached: &mut Option<Attached>) -> Result<(), Refused> {
         match attached.take() {
             Some(Attached::Block(block)) => self.entries[usize::from(index)].block = Some(block),
             Some(Attached::Blob(kept)) => {
@@ -76,11 +77,11 @@ impl Calls {
 
     /// Makes sure that `needed` slots are free, judging by what the callee says.
     #[cold]
-    fn make_room(&mut self, port: &Port, needed: u32) -> Result<(), CallError> {
+    fn make_room(&mut self, port: &Port, needed: u32) -> Result<(), Refused> {
         self.sender
             .check_taken(control::load_taken_through(&port.peer.memory))
             .map_err(|violation| self.accuse(violation))?;
-        if self.sender.free() >= needed { Ok(()) } else { Err(overloaded()) }
+        if self.sender.free() >= needed { Ok(()) } else { Err(overloaded().into()) }
     }
 
     /// The caller no longer waits: asks the callee to cancel, and tells whether the callee has taken the call. None: it was
@@ -106,7 +107,7 @@ impl Calls {
             Ok(taken) => {
                 let started = is_before(position, taken);
                 if !self.shut.as_ref().is_some_and(Shut::is_final) && self.sender.free() > 0 {
-                    self.sender.publish(&port.outbox.memory, &mut Slot::short(Kind::Cancel, 0, ticket.0));
+                    self.sender.publish(&port.outbox.memory, &Slot::short(Kind::Cancel, 0, ticket.0));
                     self.unlooked = true;
                 }
                 (Some(started), self.look_up(port))
@@ -124,7 +125,7 @@ impl Calls {
             self.shut = Some(Shut::Here);
         }
         if room {
-            self.sender.publish(&port.outbox.memory, &mut Slot::short(Kind::End, 0, 0));
+            self.sender.publish(&port.outbox.memory, &Slot::short(Kind::End, 0, 0));
             self.unlooked = true;
         }
         self.look_up(port)
