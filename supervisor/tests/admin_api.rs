@@ -483,6 +483,7 @@ fn the_document_lists_every_route() {
             "GET /v1/routes",
             "GET /v1/schema/module.toml",
             "GET /v1/snapshot",
+            "GET /v1/tenants",
             "POST /v1/call/{service}/{method}",
             "POST /v1/operations",
             "POST /v1/packages",

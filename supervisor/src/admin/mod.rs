@@ -22,6 +22,7 @@ mod routing;
 mod serve;
 mod shutdown;
 mod streams;
+mod tenants;
 mod upgrade;
 
 pub use caller::{Access, Caller, Role};

@@ -4,6 +4,7 @@ mod error;
 mod operation;
 mod status;
 mod stream;
+mod tenant;
 
 pub use error::{ApiError, Blame, ErrorCode};
 pub use operation::{Operation, OperationId, OperationState, Receipt, Request, StepRecord};
@@ -12,3 +13,4 @@ pub use status::{
     RuntimeKind, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus,
 };
 pub use stream::{Event, EventKind, LogLine, LogStream, Streamed};
+pub use tenant::{TenantLimit, TenantLimits, TenantStatus, TenantUse};

@@ -1,5 +1,7 @@
 //! Operations: what is asked, how far it has come, how it ended.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use mortise_control::routing::RouteFile;
 use mortise_control::{ModuleName, ServiceName, TenantName};
@@ -7,7 +9,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ApiError;
+use super::{ApiError, TenantLimit, TenantLimits};
 
 /// An operation's name: chosen by the client (so that asking twice does it once) or by the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -187,6 +189,33 @@ pub enum Request {
         #[schema(value_type = String)]
         tenant: TenantName,
     },
+    /// Declare a tenant. Modules can be installed for it from now on.
+    AddTenant {
+        /// Its name.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// What it may have.
+        #[serde(default)]
+        limits: TenantLimits,
+    },
+    /// Change what a tenant may have: done when the host enforces it. What it has already it keeps.
+    SetTenant {
+        /// Which.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Limits with other values; those that are not named stay.
+        #[serde(default)]
+        limits: TenantLimits,
+        /// Limits that hold no more.
+        #[serde(default)]
+        lift: BTreeSet<TenantLimit>,
+    },
+    /// Take away a tenant that has no modules. Its routes go with it.
+    RemoveTenant {
+        /// Which.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+    },
 }
 
 impl Request {
@@ -208,15 +237,23 @@ impl Request {
             | Self::Publish { tenant, .. }
             | Self::Unpublish { tenant, .. }
             | Self::ApplyRoutes { tenant, .. }
-            | Self::RollbackRoutes { tenant } => tenant,
+            | Self::RollbackRoutes { tenant }
+            | Self::AddTenant { tenant, .. }
+            | Self::SetTenant { tenant, .. }
+            | Self::RemoveTenant { tenant } => tenant,
         }
     }
 
-    /// Which module it is about; none for a package that has yet to be read, and for routes.
+    /// Which module it is about; none for a package that has yet to be read, for routes and for tenants.
     #[must_use]
     pub const fn module(&self) -> Option<&ModuleName> {
         match self {
-            Self::Install { .. } | Self::ApplyRoutes { .. } | Self::RollbackRoutes { .. } => None,
+            Self::Install { .. }
+            | Self::ApplyRoutes { .. }
+            | Self::RollbackRoutes { .. }
+            | Self::AddTenant { .. }
+            | Self::SetTenant { .. }
+            | Self::RemoveTenant { .. } => None,
             Self::Uninstall { module, .. }
             | Self::Start { module, .. }
             | Self::Stop { module, .. }

@@ -9,7 +9,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Operation;
+use super::{Operation, TenantStatus};
 
 /// The whole state at one moment. The loop publishes a new one after each change; readers never wait for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -30,6 +30,9 @@ pub struct Snapshot {
     #[serde(default, with = "shared")]
     #[schema(value_type = Vec<RoutesStatus>)]
     pub routes: Vec<Arc<RoutesStatus>>,
+    /// Tenants by name.
+    #[serde(default)]
+    pub tenants: Vec<TenantStatus>,
     /// The supervisor and the host.
     pub host: HostStatus,
 }

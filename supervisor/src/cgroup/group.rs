@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::layout::Member;
 use super::limits::{self, Version};
-use super::{CgroupError, Controller, Figures, Limits, RemoveError, groups, kill};
+use super::{CgroupError, Controller, Figures, Limits, RemoveError, groups, kill, tenants};
 
 /// A leaf group: one folder in every hierarchy. A handle; dropping it changes nothing.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Group {
         let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
         let members: Vec<_> = text.lines().filter_map(Member::parse).collect();
         let in_folder = |folder: &Folder, member: Option<&Member<'_>>| {
-            // The parent's name has the hash of the state directory in it: two names are enough to know the group.
+            // The parent's name has the hash of the state directory in it: with it the rest is enough to know the group.
             member.is_some_and(|it| Path::new(it.path).ends_with(tail(&folder.path)))
         };
         let v1 = |folder: &Folder| in_folder(folder, members.iter().find(|it| it.has_any_of(&folder.controllers)));
@@ -111,7 +111,10 @@ impl Group {
     fn remove_folder(&self, path: &Path, deadline: Instant) -> Result<bool, RemoveError> {
         loop {
             match fs::remove_dir(path) {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    tenants::remove_with_last(path);
+                    return Ok(true);
+                }
                 Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
                     // A process that has ended leaves its group a few microseconds after it has told so.
@@ -177,8 +180,9 @@ impl Group {
     }
 }
 
-/// `parent/leaf` of a group's folder.
+/// `parent/leaf` or `parent/tenant/leaf` of a group's folder.
 fn tail(path: &Path) -> &Path {
-    let above = path.parent().and_then(Path::parent);
+    let parent = path.parent().map(|it| if tenants::is_tenants(it) { it.parent().unwrap_or(it) } else { it });
+    let above = parent.and_then(Path::parent);
     above.and_then(|it| path.strip_prefix(it).ok()).unwrap_or(path)
 }

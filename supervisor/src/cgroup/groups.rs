@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::group::Folder;
 use super::layout::Hierarchy;
+use super::limits::Version;
+use super::tenants::{self, Quotas};
 use super::{CgroupError, Controller, Group, Layout, Limits, RemoveError, own_leaf};
 use crate::failpoint::{self, Point};
 
@@ -18,6 +20,8 @@ use crate::failpoint::{self, Point};
 const SWEEP_WITHIN: Duration = Duration::from_secs(5);
 /// How many folders of a hierarchy are looked through for parents of an earlier life.
 const SEARCH_MOST: usize = 20_000;
+/// How often the folder of a tenant may go with the last of its leaves while another is being made in it.
+const TRIES: usize = 16;
 
 /// The supervisor's groups: one parent per hierarchy, `mortise-HASH` below the supervisor's own.
 #[derive(Debug)]
@@ -27,14 +31,15 @@ pub struct Groups {
     v2: Option<Parents>,
     /// Controllers that are mounted and not to be had, and why.
     unusable: Vec<(BTreeSet<Controller>, String)>,
+    pub(super) quotas: Quotas,
 }
 
 /// The parent groups in one hierarchy.
 #[derive(Debug)]
-struct Parents {
-    hierarchy: Hierarchy,
+pub(super) struct Parents {
+    pub(super) hierarchy: Hierarchy,
     /// Where new leaves are made.
-    own: PathBuf,
+    pub(super) own: PathBuf,
     /// Made by an earlier supervisor that was itself elsewhere: a login shell has another group every time.
     earlier: Vec<PathBuf>,
 }
@@ -69,8 +74,8 @@ impl Groups {
     }
 
     /// No hierarchy, no group.
-    pub(crate) const fn none() -> Self {
-        Self { layout: Layout::NONE, v1: Vec::new(), v2: None, unusable: Vec::new() }
+    pub(crate) fn none() -> Self {
+        Self { layout: Layout::NONE, v1: Vec::new(), v2: None, unusable: Vec::new(), quotas: Quotas::default() }
     }
 
     /// Only to see what could be done: no process is moved, and [`Self::close`] removes what was made.
@@ -79,7 +84,7 @@ impl Groups {
     }
 
     fn make(layout: Layout, name: &str, purpose: Purpose) -> Result<Self, CgroupError> {
-        let mut groups = Self { layout, v1: Vec::new(), v2: None, unusable: Vec::new() };
+        let mut groups = Self { layout, v1: Vec::new(), v2: None, unusable: Vec::new(), quotas: Quotas::default() };
         for hierarchy in groups.layout.v1.clone() {
             let parents = groups.parents_in(&hierarchy, name)?;
             groups.v1.extend(parents);
@@ -153,13 +158,29 @@ impl Groups {
     /// # Errors
     /// [`CgroupError`]; what was made is removed again.
     pub fn create(&self, name: &str, limits: &Limits) -> Result<Group, CgroupError> {
-        let name = checked(name)?;
-        let folder = |it: &Parents| Folder { path: it.own.join(name), controllers: it.hierarchy.controllers.clone() };
-        let group =
-            Group { name: name.into(), v1: self.v1.iter().map(folder).collect(), v2: self.v2.as_ref().map(folder) };
+        self.create_in(None, name, limits)
+    }
+
+    /// The same, below the group of a tenant, whose quota holds for all that is in it.
+    ///
+    /// # Errors
+    /// [`CgroupError`]; what was made is removed again.
+    pub fn create_for(&self, tenant: &str, name: &str, limits: &Limits) -> Result<Group, CgroupError> {
+        self.create_in(Some(checked(tenant)?), name, limits)
+    }
+
+    fn create_in(&self, tenant: Option<&str>, name: &str, limits: &Limits) -> Result<Group, CgroupError> {
+        let mut group = Group { name: checked(name)?.into(), v1: Vec::new(), v2: None };
+        let made = self.versions().try_for_each(|(parents, version)| {
+            let folder = self.make_leaf(parents, version, tenant, name)?;
+            match version {
+                Version::V1 => group.v1.push(folder),
+                Version::V2 => group.v2 = Some(folder),
+            }
+            Ok(())
+        });
         let fault = |()| failpoint::reach(Point::Group).map_err(CgroupError::file("make", Path::new(name)));
-        let made = group.folders().try_for_each(|it| make_folder(&it.path)).and_then(fault);
-        let made = made.and_then(|()| group.set_limits(limits));
+        let made = made.and_then(fault).and_then(|()| group.set_limits(limits));
         if let Err(error) = made {
             let _ = group.remove(Duration::ZERO);
             return Err(error);
@@ -167,12 +188,36 @@ impl Groups {
         Ok(group)
     }
 
+    fn make_leaf(
+        &self,
+        parents: &Parents,
+        version: Version,
+        tenant: Option<&str>,
+        name: &str,
+    ) -> Result<Folder, CgroupError> {
+        let controllers = parents.hierarchy.controllers.clone();
+        let Some(tenant) = tenant else {
+            let path = parents.own.join(name);
+            return make_folder(&path).map(|()| Folder { path, controllers });
+        };
+        let mut tries = 0;
+        loop {
+            let path = self.make_tenant(parents, version, tenant)?.join(name);
+            match make_folder(&path) {
+                Err(CgroupError::File { source, .. }) if source.kind() == ErrorKind::NotFound && tries < TRIES => {
+                    tries += 1;
+                }
+                made => return made.map(|()| Folder { path, controllers }),
+            }
+        }
+    }
+
     /// The leaf `name`, if it is in any hierarchy.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Group> {
         let name = checked(name).ok()?;
         let folder = |it: &Parents| {
-            let path = it.all().map(|parent| parent.join(name)).find(|it| it.is_dir())?;
+            let path = it.all().find_map(|parent| leaf_in(parent, name))?;
             Some(Folder { path, controllers: it.hierarchy.controllers.clone() })
         };
         let v1: Vec<_> = self.v1.iter().filter_map(folder).collect();
@@ -183,8 +228,9 @@ impl Groups {
     /// The names of all leaves, also those of an earlier life.
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
-        let parents = self.parents().flat_map(Parents::all);
-        parents.flat_map(subfolders).filter_map(|it| Some(it.file_name()?.to_str()?.to_owned())).collect()
+        let folders = self.parents().flat_map(Parents::all).flat_map(subfolders);
+        let leaves = folders.flat_map(|it| if tenants::is_tenants(&it) { subfolders(&it) } else { vec![it] });
+        leaves.filter_map(|it| Some(it.file_name()?.to_str()?.to_owned())).collect()
     }
 
     /// Kills and removes every leaf whose name `keep` does not want. Blocks until their processes have ended, or some seconds.
@@ -208,6 +254,9 @@ impl Groups {
     /// [`CgroupError`] when a leaf is left.
     pub fn close(&self) -> Result<(), CgroupError> {
         for path in self.parents().flat_map(Parents::all) {
+            for empty in tenants::folders_in(path) {
+                let _ = fs::remove_dir(empty);
+            }
             match fs::remove_dir(path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(CgroupError::file("remove", path)(e)),
                 Ok(()) | Err(_) => {}
@@ -224,10 +273,15 @@ impl Groups {
     fn parents(&self) -> impl Iterator<Item = &Parents> {
         self.v1.iter().chain(&self.v2)
     }
+
+    pub(super) fn versions(&self) -> impl Iterator<Item = (&Parents, Version)> {
+        let v1 = self.v1.iter().map(|it| (it, Version::V1));
+        v1.chain(self.v2.iter().map(|it| (it, Version::V2)))
+    }
 }
 
 impl Parents {
-    fn all(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(&self.own).chain(&self.earlier).map(PathBuf::as_path)
     }
 }
@@ -266,6 +320,15 @@ pub(super) fn subfolders(path: &Path) -> Vec<PathBuf> {
     entries.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path()).collect()
 }
 
+/// The leaf in a parent's folder, or in that of a tenant there.
+fn leaf_in(parent: &Path, name: &str) -> Option<PathBuf> {
+    let plain = parent.join(name);
+    if plain.is_dir() {
+        return Some(plain);
+    }
+    tenants::folders_in(parent).map(|it| it.join(name)).find(|it| it.is_dir())
+}
+
 /// Collects the folders called `name`, as far as the hierarchy shows them.
 fn search(at: &Path, name: &str, found: &mut Vec<PathBuf>, seen: &mut usize) {
     for folder in subfolders(at) {
@@ -283,26 +346,36 @@ fn search(at: &Path, name: &str, found: &mut Vec<PathBuf>, seen: &mut usize) {
 
 /// Lets the groups below `parent` have what the hierarchy offers.
 fn delegate(hierarchy: &Hierarchy, parent: &Path, purpose: Purpose) -> Result<(), CgroupError> {
-    let names = hierarchy.controllers.iter().filter_map(|it| it.v2_name()).map(|it| format!("+{it}"));
-    let wanted = names.collect::<Vec<_>>().join(" ");
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let enable = |folder: &Path| {
-        let file = folder.join("cgroup.subtree_control");
-        fs::write(&file, &wanted).map_err(CgroupError::file("write", &file))
-    };
     if purpose == Purpose::Look {
         let file = hierarchy.own.join("cgroup.subtree_control");
+        if controllers(hierarchy).is_empty() {
+            return Ok(());
+        }
         let writable = access(&file, AccessFlags::W_OK).map_err(std::io::Error::from);
         return writable.map_err(CgroupError::file("write", &file));
     }
-    match enable(&hierarchy.own) {
+    match enable_below(hierarchy, &hierarchy.own) {
         Err(CgroupError::File { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
             own_leaf::enter(&hierarchy.own)?;
-            enable(&hierarchy.own)?;
+            enable_below(hierarchy, &hierarchy.own)?;
         }
         other => other?,
     }
-    enable(parent)
+    enable_below(hierarchy, parent)
+}
+
+/// Lets the groups in a v2 folder have what the hierarchy offers.
+pub(super) fn enable_below(hierarchy: &Hierarchy, folder: &Path) -> Result<(), CgroupError> {
+    let wanted = controllers(hierarchy);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let file = folder.join("cgroup.subtree_control");
+    fs::write(&file, &wanted).map_err(CgroupError::file("write", &file))
+}
+
+/// As `cgroup.subtree_control` takes them.
+fn controllers(hierarchy: &Hierarchy) -> String {
+    let names = hierarchy.controllers.iter().filter_map(|it| it.v2_name()).map(|it| format!("+{it}"));
+    names.collect::<Vec<_>>().join(" ")
 }

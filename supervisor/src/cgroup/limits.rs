@@ -43,6 +43,17 @@ impl From<&manifest::Limits> for Limits {
     }
 }
 
+/// What all groups of a tenant may use together. None: whatever there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes of memory, swap among them.
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a core.
+    pub cpu_milli: Option<u32>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+}
+
 /// Which generation of cgroups a folder belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
@@ -139,6 +150,50 @@ fn io(folder: &Path, version: Version, limits: &Limits) -> Result<(), CgroupErro
         }
     }
     Ok(())
+}
+
+/// Writes what one controller enforces of a tenant's quota, also that there is none. Ours: what `cgroups-rs` would do for a worker has
+/// no word for "no limit", and the kernel shall not end all of a tenant's workers where one is too large.
+pub(super) fn write_quota(
+    folder: &Path,
+    version: Version,
+    controller: Controller,
+    quota: &Quota,
+) -> Result<(), CgroupError> {
+    let text = |value: Option<u64>, none: &str| value.map_or_else(|| none.to_owned(), |it| it.to_string());
+    let put = |what: &'static str, file: &str, value: String| {
+        let path = folder.join(file);
+        std::fs::write(&path, &value).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => CgroupError::file("write", &path)(error),
+            _ => CgroupError::Limit { what, value, path: folder.into(), reason: error.to_string() },
+        })
+    };
+    let usec = quota.cpu_milli.map(|it| (u64::from(it) * PERIOD_USEC / 1_000).max(LEAST_QUOTA_USEC.unsigned_abs()));
+    match (controller, version) {
+        (Controller::Memory, Version::V1) => {
+            let both = "memory.memsw.limit_in_bytes";
+            let swaps = folder.join(both).exists();
+            // The sum may never be below the memory limit.
+            if swaps {
+                put("memory", both, "-1".into())?;
+            }
+            put("memory", "memory.limit_in_bytes", text(quota.memory_bytes, "-1"))?;
+            if swaps { put("memory", both, text(quota.memory_bytes, "-1")) } else { Ok(()) }
+        }
+        (Controller::Memory, Version::V2) => {
+            if folder.join("memory.swap.max").exists() {
+                put("memory", "memory.swap.max", quota.memory_bytes.map_or("max", |_| "0").into())?;
+            }
+            put("memory", "memory.max", text(quota.memory_bytes, "max"))
+        }
+        (Controller::Cpu, Version::V1) => {
+            put("cpu", "cpu.cfs_period_us", PERIOD_USEC.to_string())?;
+            put("cpu", "cpu.cfs_quota_us", text(usec, "-1"))
+        }
+        (Controller::Cpu, Version::V2) => put("cpu", "cpu.max", format!("{} {PERIOD_USEC}", text(usec, "max"))),
+        (Controller::Pids, _) => put("pids", "pids.max", text(quota.pids.map(u64::from), "max")),
+        (Controller::CpuAccounting | Controller::Freezer | Controller::Io, _) => Ok(()),
+    }
 }
 
 fn refused(folder: &Path, what: &'static str, value: String, error: &Error) -> CgroupError {

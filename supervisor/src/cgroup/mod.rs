@@ -3,7 +3,8 @@
 //! ```text
 //!   Layout::detect()        which hierarchies are mounted, and where this process is in each
 //!     └─ Groups::open()     one parent group `mortise-HASH` below it
-//!          └─ Group         a leaf per worker and per resource: limits, figures, freeze, kill, remove
+//!          └─ t-TENANT      a group per tenant, with its quota, while it has leaves
+//!               └─ Group    a leaf per worker and per resource: limits, figures, freeze, kill, remove; the base's has no tenant
 //! ```
 
 mod error;
@@ -14,6 +15,7 @@ mod kill;
 mod layout;
 mod limits;
 mod own_leaf;
+mod tenants;
 #[cfg(test)]
 mod tests;
 
@@ -22,5 +24,5 @@ pub use figures::Figures;
 pub use group::Group;
 pub use groups::{Groups, Swept};
 pub use layout::{Controller, Layout};
-pub use limits::Limits;
+pub use limits::{Limits, Quota};
 pub use own_leaf::step_aside;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{Controller, Group, Groups, Layout, Limits, RemoveError};
+use super::{Controller, Group, Groups, Layout, Limits, Quota, RemoveError};
 
 /// Groups that are removed with their processes, also when a test panics.
 struct Scratch {
@@ -137,4 +137,74 @@ fn a_sweep_keeps_what_is_wanted_and_a_name_is_one_folder() {
     let swept = it.groups.sweep(|name| name != "w-2.1");
     assert_eq!((swept.removed, swept.left), (1, vec![]));
     assert_eq!(it.groups.names().into_iter().collect::<Vec<_>>(), ["r-words", "w-1.1"]);
+}
+
+fn tenants_folders(group: &Group) -> Vec<std::path::PathBuf> {
+    group.folders().map(|it| it.path.parent().unwrap().to_owned()).collect()
+}
+
+fn a_quota_is_the_tenants_and_goes_with_its_last_leaf(layout: Layout) {
+    let Some(it) = Scratch::open(layout) else { return };
+    it.groups.set_quota("acme", Quota { pids: Some(9), memory_bytes: Some(64 << 20), cpu_milli: Some(500) });
+    let first = it.groups.create_for("acme", "w-1.1", &Limits::default()).unwrap();
+    let second = it.groups.create_for("acme", "w-2.1", &Limits::default()).unwrap();
+    let folders = tenants_folders(&first);
+    let read = |file: &str| {
+        let found = folders.iter().map(|it| it.join(file)).find(|it| it.exists());
+        found.map(|it| std::fs::read_to_string(it).unwrap().trim().to_owned())
+    };
+    let memory = |read: &dyn Fn(&str) -> Option<String>| read("memory.max").or_else(|| read("memory.limit_in_bytes"));
+    assert_eq!((read("pids.max").as_deref(), memory(&read).as_deref()), (Some("9"), Some("67108864")));
+    // Both are in it: what the one uses is the other's too.
+    let mut child = shell_in(&first, "read go; for i in 1 2 3 4 5 6; do sleep 60 & done; echo full; read x");
+    child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(first.contains(child.id()) && !second.contains(child.id()));
+    let refused = Command::new("/bin/sh")
+        .args(["-c", &{
+            let v1 = second.v1_tasks().map(|it| format!("echo 0 > {}; ", it.display()));
+            let v2 = second.v2_folder().map(|it| format!("echo 0 > {}/cgroup.procs; ", it.display()));
+            v1.chain(v2).collect::<String>() + "for i in 1 2 3; do sleep 60 >/dev/null 2>&1 & done"
+        }])
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("fork"), "nine are all there may be: {said}");
+    it.groups.set_quota("acme", Quota::default());
+    it.groups.enforce_quota("acme").unwrap();
+    assert_eq!(read("pids.max").as_deref(), Some("max"));
+    for group in [first, second] {
+        group.kill().unwrap();
+        assert!(folders.iter().all(|it| it.is_dir()));
+        group.remove(WITHIN).unwrap();
+    }
+    child.wait().unwrap();
+    assert!(folders.iter().all(|it| !it.exists()), "{folders:?}");
+    it.groups.enforce_quota("acme").unwrap();
+}
+
+#[test]
+fn a_quota_is_the_tenants_and_goes_with_its_last_leaf_here() {
+    a_quota_is_the_tenants_and_goes_with_its_last_leaf(Layout::detect().unwrap());
+}
+
+#[test]
+fn a_quota_is_the_tenants_and_goes_with_its_last_leaf_on_v1_alone() {
+    a_quota_is_the_tenants_and_goes_with_its_last_leaf(v1_only());
+}
+
+#[test]
+fn leaves_of_tenants_are_found_named_and_swept_like_others() {
+    let Some(it) = Scratch::open(Layout::detect().unwrap()) else { return };
+    it.groups.create("w-1.1", &Limits::default()).unwrap();
+    let group = it.groups.create_for("acme", "w-2.1", &Limits::default()).unwrap();
+    it.groups.create_for("acme-b", "r-words", &Limits::default()).unwrap();
+    assert_eq!(it.groups.names().into_iter().collect::<Vec<_>>(), ["r-words", "w-1.1", "w-2.1"]);
+    assert_eq!(tenants_folders(&it.groups.find("w-2.1").unwrap()), tenants_folders(&group));
+    assert!(it.groups.create_for("../acme", "w-3.1", &Limits::default()).is_err());
+    let swept = it.groups.sweep(|name| name == "w-1.1");
+    assert_eq!(swept.removed, 2, "{swept:?}");
+    assert!(tenants_folders(&group).iter().all(|it| !it.exists()));
 }

@@ -11,6 +11,7 @@ use mortise_control::{ModuleName, ServiceName, TenantName};
 use crate::lifecycle::DEFAULT_TENANT;
 
 use super::target::{Instances, MethodTarget, ModuleTarget, VersionTarget};
+use super::tenants::TenantChange;
 
 /// Where the admin socket is if nobody says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/mortise/admin.sock";
@@ -182,6 +183,9 @@ pub enum Command {
     /// Say which versions of a module answer which calls and requests.
     #[command(subcommand)]
     Route(Route),
+    /// Declare tenants and say what each may have.
+    #[command(subcommand)]
+    Tenant(Tenant),
     /// List modules and their workers.
     Ps,
     /// Tell everything about a module, or the whole supervisor.
@@ -280,6 +284,35 @@ pub enum Route {
     },
     /// Take back what was applied last; the routes before it are in force again.
     Rollback,
+}
+
+/// What to do with tenants.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Tenant {
+    /// Declare a tenant: modules can be installed for it from now on.
+    Add {
+        /// Its name.
+        name: TenantName,
+        /// What it may have, like memory=2G cpu=1.5 pids=500 modules=20 workers=40 channels=100 services=20. What is not named has no
+        /// limit.
+        #[arg(value_name = "LIMIT=VALUE")]
+        limits: Vec<TenantChange>,
+    },
+    /// Change what a tenant may have: done when the host enforces it. What it has already it keeps.
+    Set {
+        /// Which.
+        name: TenantName,
+        /// As in `add`; `none` lifts a limit, and those that are not named stay.
+        #[arg(value_name = "LIMIT=VALUE", required = true)]
+        limits: Vec<TenantChange>,
+    },
+    /// Take away a tenant that has no modules; its routes go with it.
+    Rm {
+        /// Which.
+        name: TenantName,
+    },
+    /// List tenants: what each has, and what it may have.
+    Ls,
 }
 
 /// A new module.

@@ -28,6 +28,7 @@ mod status;
 mod streams;
 mod suggest;
 mod target;
+mod tenants;
 mod top;
 mod units;
 mod upgrade;
@@ -138,6 +139,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
             operations::change(session, request).await
         }
         Command::Route(asked) => routes::route(session, asked).await,
+        Command::Tenant(asked) => tenants::tenant(session, asked).await,
         Command::Ps => ps::ps(session).await,
         Command::Status { module } => status::status(session, module.as_ref()).await,
         Command::Top { interval, once } => top::top(session, interval, once).await,
@@ -196,6 +198,7 @@ fn names(command: &Command) -> Vec<Name> {
         | Command::Schema
         | Command::Pack { .. }
         | Command::Install { .. }
+        | Command::Tenant(_)
         | Command::Ps
         | Command::Top { .. }
         | Command::Events { .. }

@@ -111,6 +111,9 @@ fn doing(request: &Request) -> String {
         Request::Unpublish { module, .. } => format!("withdrawing {module}"),
         Request::ApplyRoutes { tenant, .. } => format!("applying routes of {tenant}"),
         Request::RollbackRoutes { tenant } => format!("rolling routes of {tenant} back"),
+        Request::AddTenant { tenant, .. } => format!("adding the tenant {tenant}"),
+        Request::SetTenant { tenant, .. } => format!("changing the limits of the tenant {tenant}"),
+        Request::RemoveTenant { tenant } => format!("removing the tenant {tenant}"),
     }
 }
 
@@ -143,6 +146,11 @@ fn done(request: &Request) -> String {
         Request::Unpublish { module, service, .. } => format!("withdrew {} of {module}", of(service)),
         Request::ApplyRoutes { tenant, .. } => format!("applied the routes of {tenant}"),
         Request::RollbackRoutes { tenant } => format!("rolled the routes of {tenant} back"),
+        Request::AddTenant { tenant, .. } => {
+            format!("added the tenant {tenant}; `mortise --tenant {tenant} install PACKAGE` brings in its first module")
+        }
+        Request::SetTenant { tenant, .. } => format!("changed the limits of the tenant {tenant}"),
+        Request::RemoveTenant { tenant } => format!("removed the tenant {tenant}"),
     }
 }
 

@@ -3,11 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mortise_control::{Attach, ChannelId, PROTOCOL, ResourceGrant, ToWorker, Welcome, WorkerId};
+use mortise_control::{Attach, ChannelId, PROTOCOL, ResourceGrant, TenantName, ToWorker, Welcome, WorkerId};
 
 use super::channels::Tampered;
 use super::control::Message;
+use super::report::Report;
 use super::start::Engine;
+use crate::api::{OperationId, TenantLimits};
+use crate::cgroup::Quota;
 use crate::failpoint::{self, Point};
 use crate::lifecycle::{Action, Event, ResourceId};
 use crate::store::Change;
@@ -26,6 +29,8 @@ impl Engine {
                         | Change::PutWorker(_)
                         | Change::PutOperation(_)
                         | Change::PutRoutes(_)
+                        | Change::PutTenant(_)
+                        | Change::RemoveTenant(_)
                         | Change::PutMeta(_) => {}
                     }
                 }
@@ -79,10 +84,35 @@ impl Engine {
             Action::SendDrain { worker, within_ms } => self.tell(worker, &ToWorker::Drain { within_ms }),
             Action::SendPing { worker, nonce } => self.tell(worker, &ToWorker::Ping { nonce }),
 
+            Action::SetQuota { operation, tenant, limits } => self.set_quota(operation, &tenant, &limits),
+
             Action::LoadResource { resource, digest } => self.resources.load(resource, digest),
             Action::ReleaseResource { resource } => self.resources.release(&resource),
             Action::RemovePackage { operation, tenant: _, digests } => self.remove_packages(operation, digests),
         }
+    }
+
+    fn set_quota(&self, operation: Option<OperationId>, tenant: &TenantName, limits: &TenantLimits) {
+        let TenantLimits { memory_bytes, cpu_milli, pids, .. } = *limits;
+        let (groups, tenant) = (Arc::clone(self.resources.groups()), tenant.to_string());
+        groups.set_quota(&tenant, Quota { memory_bytes, cpu_milli, pids });
+        let reports = self.workers.reports.clone();
+        tokio::spawn(async move {
+            // An error of the join: the runtime is shutting down.
+            let enforcing = tokio::task::spawn_blocking(move || groups.enforce_quota(&tenant));
+            let Ok(result) = enforcing.await else { return };
+            let result = result.map_err(|error| error.to_string());
+            match operation {
+                Some(operation) => {
+                    let _ = reports.send(Report::Event(Event::QuotaSet { operation, result })).await;
+                }
+                None => {
+                    if let Err(error) = result {
+                        tracing::warn!(error, "the quota of a tenant is not enforced on what runs already");
+                    }
+                }
+            }
+        });
     }
 
     fn tell(&self, worker: WorkerId, message: &ToWorker) {
@@ -154,7 +184,7 @@ impl Engine {
         }
     }
 
-    fn remove_packages(&self, operation: crate::api::OperationId, digests: Vec<String>) {
+    fn remove_packages(&self, operation: OperationId, digests: Vec<String>) {
         let (packages, reports) = (Arc::clone(&self.workers.packages), self.workers.reports.clone());
         tokio::spawn(async move {
             let removing = move || {
@@ -167,7 +197,7 @@ impl Engine {
             };
             // An error of the join: the runtime is shutting down.
             let Ok(result) = tokio::task::spawn_blocking(removing).await else { return };
-            let _ = reports.send(super::report::Report::Event(Event::PackageRemoved { operation, result })).await;
+            let _ = reports.send(Report::Event(Event::PackageRemoved { operation, result })).await;
         });
     }
 }

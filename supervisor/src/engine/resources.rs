@@ -97,6 +97,10 @@ impl Resources {
         Event::ResourceLoaded { resource, bytes, digest }
     }
 
+    pub const fn groups(&self) -> &Arc<Groups> {
+        &self.groups
+    }
+
     /// The memory of a resource.
     pub fn memory(&self, resource: &ResourceId) -> Option<Arc<OwnedFd>> {
         self.memory.get(resource).cloned()
@@ -133,6 +137,7 @@ async fn load(
 ) -> Result<Loaded, String> {
     let name = group_name(resource);
     let wanted = resource.resource.clone();
+    let tenant = resource.tenant.to_string();
     let prepare = move || {
         failpoint::reach(Point::Load).map_err(|error| error.to_string())?;
         let digest: Digest = digest.parse().map_err(|_| format!("{digest:?} is no digest"))?;
@@ -145,7 +150,7 @@ async fn load(
             pids: Some(LOADER_PIDS),
             ..Limits::default()
         };
-        let group = groups.create(&name, &limits).map_err(|error| error.to_string())?;
+        let group = groups.create_for(&tenant, &name, &limits).map_err(|error| error.to_string())?;
         Ok::<_, String>((package.folder, file, group))
     };
     let (package, file, group) =

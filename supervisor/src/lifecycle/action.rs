@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mortise_control::{Attach, ChannelId, HttpRoute, ResourceGrant, Role, ServiceRoute, TenantName, Token, WorkerId};
 
 use super::{CommitId, ModuleKey, ModuleSpec, Mono, ResourceId, Ticket, Timer};
-use crate::api::{ApiError, Event, Operation, OperationId};
+use crate::api::{ApiError, Event, Operation, OperationId, TenantLimits};
 use crate::store::Change;
 
 /// One thing to do.
@@ -161,6 +161,16 @@ pub enum Action {
         tenant: TenantName,
         /// Which packages, sha256 hexadecimal.
         digests: Vec<String>,
+    },
+    /// Let the host keep all that a tenant runs within these of its limits that are the kernel's. Answered by `QuotaSet` if it is of an
+    /// operation. What is started after this is within them.
+    SetQuota {
+        /// Whose operation.
+        operation: Option<OperationId>,
+        /// Whose group.
+        tenant: TenantName,
+        /// All of them.
+        limits: TenantLimits,
     },
     /// Send `Event::Timer(timer)` when `at` has come. Setting the same timer again replaces its time.
     SetTimer {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use mortise_control::routing::Rule;
 use mortise_control::{
-    Attach, ChannelId, ChannelRole, Encoding, Offer, PeerInfo, RouteTable, ServiceDeclaration, ServiceName,
-    ServiceRoute, Target, VersionShare, WorkerId,
+    Attach, ChannelId, ChannelRole, Encoding, Offer, PeerInfo, Role, RouteTable, ServiceDeclaration, ServiceName,
+    ServiceRoute, Target, TenantName, VersionShare, WorkerId,
 };
 
 use super::channel::{Channel, Edge, EdgeState, End, Stage};
@@ -25,8 +25,12 @@ impl State {
         let services: Vec<ServiceName> = worker.called_services().cloned().collect();
         let mut routes = Vec::with_capacity(services.len());
         for service in services {
+            let payer = self.payer(id);
             for edge in self.missing_edges(id, &service) {
-                self.make_channel(edge, turn);
+                match &payer {
+                    Some(payer) if !self.tenants.has_room_for_channel(payer) => self.refuse_channel(edge, payer, turn),
+                    Some(_) | None => self.make_channel(edge, turn),
+                }
             }
             let rules = self.rules_of_calls(id, &service);
             let target = |channel| {
@@ -90,6 +94,12 @@ impl State {
             .collect()
     }
 
+    /// Against whose limit a caller's channels count. A base is the operator's.
+    pub(super) fn payer(&self, caller: WorkerId) -> Option<TenantName> {
+        let caller = self.slots.get(caller).filter(|it| it.role != Role::Base)?;
+        Some(caller.key.tenant.clone())
+    }
+
     fn make_channel(&mut self, edge: Edge, turn: &mut Turn<'_>) {
         let mut id = ChannelId(turn.draw.number());
         while self.channels.contains_key(&id) {
@@ -125,8 +135,9 @@ impl State {
             }
         }
         self.edges.insert(edge.clone(), EdgeState::Channel(id));
-        let channel = Channel { edge, stage: Stage::Attaching, caller: End::Attached, callee: End::Attached };
-        self.channels.insert(id, channel);
+        let payer = self.payer(edge.caller);
+        let (caller, callee) = (End::Attached, End::Attached);
+        self.channel_made(id, Channel { edge, stage: Stage::Attaching, caller, callee, payer });
     }
 
     /// Whether the caller can expect an answer: a module that is to run has published the service, for calls.

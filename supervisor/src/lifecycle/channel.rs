@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use mortise_control::{ChannelId, ChannelRole, ServiceName, WorkerId};
+use mortise_control::{ChannelId, ChannelRole, ServiceName, TenantName, WorkerId};
 
 use super::state::State;
 use super::turn::{About, Turn};
@@ -31,6 +31,8 @@ pub(super) struct Channel {
     pub(super) stage: Stage,
     pub(super) caller: End,
     pub(super) callee: End,
+    /// Against whose limit of channels it counts: the caller's tenant. None: nobody's.
+    pub(super) payer: Option<TenantName>,
 }
 
 /// How far the channel as a whole is.
@@ -187,7 +189,7 @@ impl State {
     }
 
     fn forget_channel(&mut self, id: ChannelId, turn: &mut Turn<'_>) {
-        let Some(channel) = self.channels.remove(&id) else { return };
+        let Some(channel) = self.channel_gone(id) else { return };
         turn.act(Action::ForgetChannel { channel: id });
         // Receipts count what workers on their way out gave back, and what was theirs when they ended.
         let mut concerned: BTreeSet<OperationId> =
@@ -260,7 +262,7 @@ impl State {
                 worker.dropped.remove(&id);
             }
         }
-        self.channels.remove(&id);
+        self.channel_gone(id);
         turn.act(Action::ForgetChannel { channel: id });
         let text = format!("no channel from worker {} to {} for {}: {reason}", edge.caller, edge.callee, edge.service);
         let key = self.slots.get(edge.callee).map(|it| it.key.clone());
@@ -270,6 +272,39 @@ impl State {
         self.touched.workers.insert(callee);
         self.edges.insert(edge, EdgeState::Waiting);
         self.touch_routing_operations();
+    }
+
+    /// The channel is in the table, and its caller's tenant has one more.
+    pub(super) fn channel_made(&mut self, id: ChannelId, channel: Channel) {
+        if let Some(payer) = &channel.payer {
+            self.tenants.channel_made(payer);
+        }
+        self.channels.insert(id, channel);
+    }
+
+    fn channel_gone(&mut self, id: ChannelId) -> Option<Channel> {
+        let channel = self.channels.remove(&id)?;
+        if let Some(payer) = &channel.payer {
+            self.tenants.channel_gone(payer);
+        }
+        Some(channel)
+    }
+
+    /// The caller's tenant has all the channels that it may have: this edge is looked at again after a while.
+    pub(super) fn refuse_channel(&mut self, edge: Edge, payer: &TenantName, turn: &mut Turn<'_>) {
+        let Edge { caller, callee, service } = edge.clone();
+        if self.tenants.tells_of_refusal(payer) {
+            let most = self.tenants.channels(payer);
+            let text = format!(
+                "no channel from worker {caller} to {callee} for {service}: the tenant {payer} may have channels = {most} and has them; \
+                 calls wait. `mortise tenant set {payer} channels={}` raises it",
+                most + 1
+            );
+            let key = self.slots.get(caller).map(|it| it.key.clone());
+            turn.tell(EventKind::Channel, About { key: key.as_ref(), worker: Some(caller), ..About::default() }, text);
+        }
+        turn.timer(Timer::Connect { caller, callee, service }, self.config.backoff_most);
+        self.edges.insert(edge, EdgeState::Waiting);
     }
 
     pub(super) fn connect_again(&mut self, edge: &Edge) {

@@ -143,6 +143,13 @@ pub enum Event {
         /// Bytes freed, or why it is still there.
         result: Result<u64, String>,
     },
+    /// The answer to [`super::Action::SetQuota`] of an operation.
+    QuotaSet {
+        /// Whose operation asked for it.
+        operation: OperationId,
+        /// Err: what runs is not brought under it, and why.
+        result: Result<(), String>,
+    },
     /// A timer is due. One that is late, repeated or about something that is no more changes nothing.
     Timer(Timer),
     /// Stop everything in dependency order and forget nothing of the desired state; ends with

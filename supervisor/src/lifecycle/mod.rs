@@ -10,7 +10,7 @@
 //!
 //! The way through it: `state` (events in, rules until nothing is left to do), `touched` (whose rules run), `journal` (what goes to
 //! disk, and what follows when it is there). Then by subject: `requests`, `admission`, `refusals` and `operation`, `progress`;
-//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`; `channel`, `callers`, `reports`; `ingress`, `routes`; `resources`;
+//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`; `channel`, `callers`, `reports`; `ingress`, `routes`; `tenants`, `quota`; `resources`;
 //! `restore`, `stop`; `snapshot` (what is shown) and `marked` (what of it may have changed).
 
 mod action;
@@ -30,6 +30,7 @@ mod messages;
 mod module;
 mod operation;
 mod progress;
+mod quota;
 mod refusals;
 mod reports;
 mod requests;
@@ -42,6 +43,7 @@ mod spec;
 mod staffing;
 mod state;
 mod stop;
+mod tenants;
 mod timer;
 mod touched;
 mod turn;

@@ -161,6 +161,8 @@ impl State {
                 self.touch_module(&key);
             }
             Change::PutRoutes(record) => self.put_routes(*record),
+            Change::PutTenant(record) => self.tenants.put(*record),
+            Change::RemoveTenant(tenant) => self.tenants.remove(&tenant),
             Change::PutWorker(_) | Change::PutOperation(_) | Change::RemoveOperation(_) | Change::PutMeta(_) => {}
         }
     }

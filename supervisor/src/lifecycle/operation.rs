@@ -18,6 +18,8 @@ pub(super) struct Operations {
     pub(super) locks: BTreeMap<ModuleKey, OperationId>,
     /// The operation that has a tenant's routes to itself.
     tables: BTreeMap<TenantName, OperationId>,
+    /// The operation that declares, changes or takes away a tenant.
+    tenants: BTreeMap<TenantName, OperationId>,
     /// Operations whose form on disk is older than the one here.
     pub(super) unsaved: BTreeSet<OperationId>,
     /// Operations that have ended, oldest first.
@@ -139,12 +141,17 @@ impl Op {
         match &self.key {
             Some(key) => key.to_string(),
             None if self.concerns_routes() => format!("routes of {}", self.request().tenant()),
+            None if self.concerns_tenant() => format!("tenant {}", self.request().tenant()),
             None => "a package".to_owned(),
         }
     }
 
     pub(super) fn concerns_routes(&self) -> bool {
         matches!(self.request(), Request::ApplyRoutes { .. } | Request::RollbackRoutes { .. })
+    }
+
+    pub(super) fn concerns_tenant(&self) -> bool {
+        matches!(self.request(), Request::AddTenant { .. } | Request::SetTenant { .. } | Request::RemoveTenant { .. })
     }
 
     /// Whether it makes a new cohort beside the one in charge.
@@ -185,6 +192,8 @@ impl Operations {
             self.locks.insert(key.clone(), id.clone());
         } else if op.concerns_routes() {
             self.tables.insert(op.request().tenant().clone(), id.clone());
+        } else if op.concerns_tenant() {
+            self.tenants.insert(op.request().tenant().clone(), id.clone());
         }
         self.next_order = self.next_order.max(op.order + 1);
         self.all.insert(id, op);
@@ -205,11 +214,17 @@ impl Operations {
             self.locks.remove(key);
         }
         self.tables.retain(|_, it| it != id);
+        self.tenants.retain(|_, it| it != id);
     }
 
     /// The operation that works on this tenant's routes.
     pub(super) fn on_routes(&self, tenant: &TenantName) -> Option<&Op> {
         self.all.get(self.tables.get(tenant)?)
+    }
+
+    /// The operation that works on this tenant itself.
+    pub(super) fn on_tenant(&self, tenant: &TenantName) -> Option<&Op> {
+        self.all.get(self.tenants.get(tenant)?)
     }
 
     /// The operation that works on this module.
@@ -223,7 +238,7 @@ impl Operations {
 
     /// Operations that have not ended.
     pub(super) fn unended(&self) -> impl Iterator<Item = &Op> {
-        self.locks.values().chain(self.tables.values()).filter_map(|it| self.all.get(it))
+        self.locks.values().chain(self.tables.values()).chain(self.tenants.values()).filter_map(|it| self.all.get(it))
     }
 
     /// Ended operations beyond those to be remembered, when one more comes.
@@ -336,7 +351,10 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::Unpublish { .. }
         | Request::Share { .. }
         | Request::ApplyRoutes { .. }
-        | Request::RollbackRoutes { .. } => None,
+        | Request::RollbackRoutes { .. }
+        | Request::AddTenant { .. }
+        | Request::SetTenant { .. }
+        | Request::RemoveTenant { .. } => None,
     };
     operation
 }
@@ -359,5 +377,8 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Unpublish { .. } => "unpublish",
         Request::ApplyRoutes { .. } => "apply routes",
         Request::RollbackRoutes { .. } => "roll back routes",
+        Request::AddTenant { .. } => "add tenant",
+        Request::SetTenant { .. } => "set tenant",
+        Request::RemoveTenant { .. } => "remove tenant",
     }
 }

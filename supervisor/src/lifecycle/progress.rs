@@ -29,6 +29,8 @@ impl State {
         let Some(key) = op.key.clone() else {
             if op.stage == Stage::Running && op.concerns_routes() && !self.stopping {
                 self.operate_routes(id, turn);
+            } else if op.stage == Stage::Running && op.concerns_tenant() {
+                self.operate_tenant(id, turn);
             }
             return;
         };
@@ -75,7 +77,11 @@ impl State {
                 }
             }
             // Of no module.
-            Request::ApplyRoutes { .. } | Request::RollbackRoutes { .. } => {}
+            Request::ApplyRoutes { .. }
+            | Request::RollbackRoutes { .. }
+            | Request::AddTenant { .. }
+            | Request::SetTenant { .. }
+            | Request::RemoveTenant { .. } => {}
         }
     }
 

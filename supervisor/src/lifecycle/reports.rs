@@ -92,8 +92,9 @@ impl State {
             self.touched.workers.insert(worker);
         }
         self.edges.entry(edge.clone()).or_insert(EdgeState::Channel(report.channel));
-        self.channels
-            .insert(report.channel, Channel { edge, stage: Stage::Open, caller: End::Mapped, callee: End::Mapped });
+        let payer = self.payer(caller);
+        let (caller, callee) = (End::Mapped, End::Mapped);
+        self.channel_made(report.channel, Channel { edge, stage: Stage::Open, caller, callee, payer });
         self.touched.channels.insert(report.channel);
     }
 
@@ -116,7 +117,7 @@ impl State {
         if let Some(worker) = self.slots.get_mut(id) {
             worker.channels.insert(report.channel);
         }
-        self.channels.insert(report.channel, Channel { edge, stage: Stage::Open, caller, callee });
+        self.channel_made(report.channel, Channel { edge, stage: Stage::Open, caller, callee, payer: None });
         self.close_channel(report.channel, turn);
     }
 }

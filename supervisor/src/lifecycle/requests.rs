@@ -40,6 +40,10 @@ impl Plan {
         Self { key: Some(key), changes, removes: Vec::new(), then }
     }
 
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
     /// About no module.
     pub(super) fn of_tenant(changes: Vec<Change>, then: Then) -> Self {
         Self { key: None, changes, removes: Vec::new(), then }
@@ -164,7 +168,7 @@ impl State {
         if !(1..=128).contains(&id.0.len()) || !id.0.bytes().all(|it| it.is_ascii_graphic()) {
             return Err(refuse::bad_operation_id(id));
         }
-        match request {
+        let plan = match request {
             Request::Install { tenant, digest } => self.plan_install(tenant, digest, package, turn),
             Request::Uninstall { tenant, module, version } => self.plan_uninstall(tenant, module, version.as_ref()),
             Request::Start { tenant, module, version } => self.plan_start(tenant, module, version.as_ref(), order),
@@ -180,7 +184,12 @@ impl State {
             Request::Unpublish { tenant, module, service } => self.plan_unpublish(tenant, module, service.as_ref()),
             Request::ApplyRoutes { tenant, routes } => self.plan_apply_routes(tenant, routes, turn),
             Request::RollbackRoutes { tenant } => self.plan_rollback_routes(tenant),
-        }
+            Request::AddTenant { tenant, limits } => self.plan_add_tenant(tenant, limits, turn),
+            Request::SetTenant { tenant, limits, lift } => self.plan_set_tenant(tenant, limits, lift, turn),
+            Request::RemoveTenant { tenant } => self.plan_remove_tenant(tenant),
+        }?;
+        self.within_quota(request, &plan)?;
+        Ok(plan)
     }
 
     fn plan_install(
@@ -193,6 +202,8 @@ impl State {
         let Some(package) = package.filter(|it| it.digest == digest) else { return Err(refuse::no_package(digest)) };
         let key = ModuleKey { tenant: tenant.clone(), module: package.spec.module.clone() };
         self.idle(&key)?;
+        self.known_tenant(tenant)?;
+        self.no_other_of_tenant(tenant)?;
         if let Some(op) = self.operations.unended().find(|it| it.removes.iter().any(|it| it == digest)) {
             return Err(refuse::busy(op));
         }

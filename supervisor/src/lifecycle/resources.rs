@@ -152,7 +152,10 @@ impl State {
             | Request::Publish { .. }
             | Request::Unpublish { .. }
             | Request::ApplyRoutes { .. }
-            | Request::RollbackRoutes { .. } => false,
+            | Request::RollbackRoutes { .. }
+            | Request::AddTenant { .. }
+            | Request::SetTenant { .. }
+            | Request::RemoveTenant { .. } => false,
         };
         if concerned && matches!(op.stage, OpStage::Running | OpStage::Committing) {
             op.trouble.get_or_insert_with(|| super::refusals::failed(crate::api::Blame::Module, text));

@@ -44,6 +44,10 @@ impl State {
             state.index(key);
             state.time_kept(key, &mut turn);
         }
+        for record in records.tenants {
+            state.tenants.put(record);
+        }
+        state.restore_quotas(&mut turn);
         for record in records.routes {
             state.routes.put(record);
         }

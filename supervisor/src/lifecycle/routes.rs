@@ -52,6 +52,11 @@ impl RouteBook {
         self.tenants.values().map(|it| Arc::clone(&it.shown)).collect()
     }
 
+    /// As it is on disk.
+    pub(super) fn record(&self, tenant: &TenantName) -> Option<RoutesRecord> {
+        self.tenants.get(tenant).map(|it| it.record.clone())
+    }
+
     /// The rules that a caller's calls of a service may match.
     pub(super) fn of_calls(&self, caller: &Worker, service: &ServiceName) -> Vec<Rule> {
         let routes = self.tenants.get(&caller.key.tenant).and_then(|it| it.routes.routes.get(service));
@@ -82,6 +87,8 @@ impl State {
         turn: &Turn<'_>,
     ) -> Result<Plan, ApiError> {
         self.no_other_routes(tenant)?;
+        self.known_tenant(tenant)?;
+        self.no_other_of_tenant(tenant)?;
         if let Err(faults) = Routes::check(file) {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             let message = format!("these cannot be routes: {}", faults.join("; "));
@@ -115,7 +122,7 @@ impl State {
 
     fn routes_record(&self, tenant: &TenantName) -> RoutesRecord {
         let none = || RoutesRecord { tenant: tenant.clone(), applied: 0, kept: Vec::new() };
-        self.routes.tenants.get(tenant).map_or_else(none, |it| it.record.clone())
+        self.routes.record(tenant).unwrap_or_else(none)
     }
 
     /// Done when they are in force everywhere.

@@ -58,6 +58,7 @@ impl State {
             resources: self.resource_statuses(),
             operations: operations.into_iter().map(|(_, it)| it).collect(),
             routes: self.routes.shown(),
+            tenants: self.tenant_statuses(),
             host: HostStatus::default(),
         }
     }

@@ -13,6 +13,7 @@ use super::operation::Operations;
 use super::resources::Resource;
 use super::routes::RouteBook;
 use super::slots::Slots;
+use super::tenants::TenantBook;
 use super::touched::Touched;
 use super::turn::Turn;
 use super::{ModuleKey, ResourceId, Timer};
@@ -36,6 +37,7 @@ pub struct State {
     pub(super) journal: Journal,
     pub(super) index: Index,
     pub(super) routes: RouteBook,
+    pub(super) tenants: TenantBook,
     pub(super) touched: Touched,
     /// Processes of an earlier supervisor that have not said hello yet.
     pub(super) recovering: BTreeSet<WorkerId>,
@@ -75,6 +77,7 @@ impl State {
             journal: Journal::default(),
             index: Index::default(),
             routes: RouteBook::default(),
+            tenants: TenantBook::default(),
             touched: Touched::default(),
             recovering: BTreeSet::new(),
             stopping: false,
@@ -119,6 +122,7 @@ impl State {
             Event::ResourceLoaded { resource, bytes, digest } => self.resource_loaded(&resource, bytes, digest, turn),
             Event::ResourceFailed { resource, reason } => self.resource_failed(&resource, &reason, turn),
             Event::PackageRemoved { operation, result } => self.package_removed(&operation, result, turn),
+            Event::QuotaSet { operation, result } => self.quota_set(&operation, result, turn),
             Event::Timer(timer) => self.timer(&timer, turn),
             Event::StopAll => self.stop_all(),
         }

@@ -28,7 +28,7 @@ pub use file::{
     ResourceFileEntry, RestartFile, RuntimeKind, TimeoutsFile,
 };
 pub use path::{PackagePath, PathRefused};
-pub(crate) use quantity::show_duration;
+pub(crate) use quantity::{bytes as read_bytes, show_bytes, show_duration};
 pub(crate) use report::visible;
 pub use report::{Finding, Report};
 pub use schema::json_schema;

@@ -250,7 +250,12 @@ impl Inner {
 
     fn spawn(&self, spec: &WorkerSpec) -> Result<Running, SpawnError> {
         let worker = spec.worker;
-        let group = self.groups.create(&group_name(worker), &(&spec.limits).into())?;
+        let (name, limits) = (group_name(worker), (&spec.limits).into());
+        // A base is the operator's: no tenant's quota is for it.
+        let group = match spec.role {
+            Role::Base => self.groups.create(&name, &limits)?,
+            Role::Sdk | Role::Http => self.groups.create_for(spec.tenant.as_str(), &name, &limits)?,
+        };
         fault(Point::Folder, "make", &self.folder.worker(worker))?;
         let [out, err] = self.folder.create(worker, self.gid(spec.uid))?;
         fault(Point::Control, "bind the socket", &self.folder.worker(worker))?;

@@ -14,14 +14,15 @@ use super::{Change, MetaRecord, Records};
 use crate::lifecycle::ModuleKey;
 
 /// The format that this mortised writes. 2: routes, a version beside another, and operations of the kinds that came with them and with
-/// rollback, discard and scale, which a mortised that reads up to 1 would take for damage.
-pub(super) const FORMAT: u32 = 2;
+/// rollback, discard and scale, which a mortised that reads up to 1 would take for damage. 3: tenants, and operations on them.
+pub(super) const FORMAT: u32 = 3;
 
 const MODULES: Kind = TableDefinition::new("modules");
 const VERSIONS: Kind = TableDefinition::new("versions");
 const WORKERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("workers");
 const OPERATIONS: Kind = TableDefinition::new("operations");
 const ROUTES: Kind = TableDefinition::new("routes");
+const TENANTS: Kind = TableDefinition::new("tenants");
 const META: Kind = TableDefinition::new("meta");
 
 type Kind = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -66,6 +67,7 @@ pub(super) fn read(database: &Database) -> Result<(Records, u64), FormatError> {
         workers: all(&transaction, WORKERS)?,
         operations: all(&transaction, OPERATIONS)?,
         routes: all(&transaction, ROUTES)?,
+        tenants: all(&transaction, TENANTS)?,
         meta: one::<MetaRecord>(&transaction, META_RECORD)?.unwrap_or_default(),
     };
     records.modules.sort_by(|a, b| a.key.cmp(&b.key));
@@ -113,6 +115,8 @@ fn apply(transaction: &redb::WriteTransaction, change: &Change) -> Result<(), Fo
         Change::PutOperation(record) => put(&mut table(OPERATIONS)?, &record.operation.id.0, record),
         Change::RemoveOperation(id) => remove(&mut table(OPERATIONS)?, &id.0),
         Change::PutRoutes(record) => put(&mut table(ROUTES)?, record.tenant.as_str(), record),
+        Change::PutTenant(record) => put(&mut table(TENANTS)?, record.tenant.as_str(), record),
+        Change::RemoveTenant(tenant) => remove(&mut table(TENANTS)?, tenant.as_str()),
         Change::PutMeta(record) => put(&mut table(META)?, META_RECORD, record),
     }
 }

@@ -25,7 +25,7 @@ pub use error::StoreError;
 pub use rebuild::{Rebuilt, Source, is_contained, kept_aside, open, snapshot};
 pub use record::{
     BesideRecord, Change, EndKind, EndRecord, KeptRecord, MetaRecord, ModuleRecord, OccupantRecord, OperationRecord,
-    Records, RoutesRecord, RoutesVersion, VersionRecord, WorkerRecord,
+    Records, RoutesRecord, RoutesVersion, TenantRecord, VersionRecord, WorkerRecord,
 };
 pub use writer::StoreWriter;
 

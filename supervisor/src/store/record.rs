@@ -8,7 +8,7 @@ use mortise_control::{ServiceName, TenantName, Token, WorkerId};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Desired, Operation, OperationId};
+use crate::api::{Desired, Operation, OperationId, TenantLimits};
 use crate::lifecycle::{ModuleKey, ModuleSpec};
 
 /// What the operator wants of a module.
@@ -163,6 +163,17 @@ pub struct RoutesVersion {
     pub routes: RouteFile,
 }
 
+/// A tenant that somebody has declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRecord {
+    /// Its name.
+    pub tenant: TenantName,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it may have.
+    pub limits: TenantLimits,
+}
+
 /// The supervisor's own counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetaRecord {
@@ -191,6 +202,10 @@ pub enum Change {
     RemoveOperation(OperationId),
     /// Insert or replace.
     PutRoutes(Box<RoutesRecord>),
+    /// Insert or replace.
+    PutTenant(Box<TenantRecord>),
+    /// Remove.
+    RemoveTenant(TenantName),
     /// Replace.
     PutMeta(MetaRecord),
 }
@@ -208,6 +223,8 @@ pub struct Records {
     pub operations: Vec<OperationRecord>,
     /// By tenant.
     pub routes: Vec<RoutesRecord>,
+    /// By name.
+    pub tenants: Vec<TenantRecord>,
     /// The counters.
     pub meta: MetaRecord,
 }

@@ -13,7 +13,7 @@ use super::disk::builder;
 use super::fold::Fold;
 use super::format::FORMAT;
 use super::*;
-use crate::api::{Desired, Operation, OperationId, OperationState, Request};
+use crate::api::{Desired, Operation, OperationId, OperationState, Request, TenantLimits};
 use crate::lifecycle::{CommitId, Event, ModuleKey, ModuleSpec};
 use crate::manifest::Manifest;
 
@@ -198,7 +198,7 @@ fn module_record(number: u8) -> ModuleRecord {
 
 fn change() -> impl Strategy<Value = Change> {
     let operation = |number: u8| OperationId(format!("operation {} /\u{1f980}", number % 5));
-    any::<(u8, u8)>().prop_map(move |(kind, number)| match kind % 8 {
+    any::<(u8, u8)>().prop_map(move |(kind, number)| match kind % 10 {
         0 => Change::PutModule(module_record(number)),
         1 => Change::RemoveModule(key(number)),
         2 => Change::PutVersion(Box::new(VersionRecord {
@@ -240,6 +240,12 @@ fn change() -> impl Strategy<Value = Change> {
             removes: vec!["x".repeat(usize::from(number) * 20)],
         })),
         6 => Change::RemoveOperation(operation(number)),
+        7 => Change::PutTenant(Box::new(TenantRecord {
+            tenant: key(number).tenant,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            limits: TenantLimits { workers: number.is_multiple_of(2).then_some(number.into()), ..Default::default() },
+        })),
+        8 => Change::RemoveTenant(key(number).tenant),
         _ => Change::PutMeta(MetaRecord { incarnation: number.into(), events_reserved: 4096 }),
     })
 }

@@ -246,6 +246,7 @@ pub fn world() -> Snapshot {
         ..status("spell")
     };
     Snapshot {
+        tenants: Vec::new(),
         measured: None,
         modules: [status("broken"), spell, status("stuck")].map(Into::into).into(),
         resources: vec![],

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use mortise_control::{ChannelId, ChannelRole, Phase, Role, RouteTable, ToSupervisor, WorkerId};
+use mortise_control::{ChannelId, ChannelRole, Phase, Role, RouteTable, TenantName, ToSupervisor, WorkerId};
 
 use super::chance::Chance;
 use super::process::{Held, Process, Vice};
 use super::world::tenant;
-use crate::api::{ApiError, Operation, OperationId, OperationState, Request};
+use crate::api::{ApiError, Operation, OperationId, OperationState, Request, TenantLimits};
 use crate::lifecycle::turn::Turn;
 use crate::lifecycle::worker::LeaveStage;
 use crate::lifecycle::{
@@ -53,9 +53,12 @@ pub(super) struct Host {
     pub(super) made: BTreeMap<ChannelId, BTreeSet<WorkerId>>,
     pub(super) loaded: BTreeMap<ResourceId, bool>,
     pub(super) packages: BTreeMap<String, Package>,
+    pub(super) quotas: BTreeMap<TenantName, TenantLimits>,
     pub(super) answers: BTreeMap<Ticket, Result<Operation, ApiError>>,
     pub(super) finished: BTreeMap<OperationId, Operation>,
     pub(super) log: Vec<String>,
+    /// The event stream.
+    pub(super) told: Vec<String>,
     pub(super) all_stopped: bool,
     pub(super) stopping: bool,
     /// What the next transactions come to; empty: they succeed.
@@ -109,9 +112,11 @@ impl Host {
             made: BTreeMap::new(),
             loaded: BTreeMap::new(),
             packages: BTreeMap::new(),
+            quotas: BTreeMap::new(),
             answers: BTreeMap::new(),
             finished: BTreeMap::new(),
             log: Vec::new(),
+            told: Vec::new(),
             all_stopped: false,
             stopping: false,
             store_fails: 0,
@@ -363,7 +368,7 @@ impl Host {
             Action::Progress(operation) => {
                 assert!(self.on_disk(&operation.id).is_some(), "{operation:?} goes on before it is on disk");
             }
-            Action::Emit(_) => {}
+            Action::Emit(event) => self.told.push(event.text),
             Action::Spawn(order) => self.spawn(*order),
             Action::Adopt(order) => {
                 let worker = order.spawn.worker;
@@ -567,6 +572,12 @@ impl Host {
                 }
                 self.coming(Source::Packages, Event::PackageRemoved { operation, result: Ok(1234) });
             }
+            Action::SetQuota { operation, tenant, limits } => {
+                self.quotas.insert(tenant, limits);
+                if let Some(operation) = operation {
+                    self.coming(Source::Packages, Event::QuotaSet { operation, result: Ok(()) });
+                }
+            }
             Action::SetTimer { timer, at } => {
                 self.timers.insert(timer, at);
             }
@@ -710,6 +721,11 @@ fn write(disk: &mut Records, change: Change) {
             disk.routes.retain(|it| it.tenant != record.tenant);
             disk.routes.push(*record);
         }
+        Change::PutTenant(record) => {
+            disk.tenants.retain(|it| it.tenant != record.tenant);
+            disk.tenants.push(*record);
+        }
+        Change::RemoveTenant(tenant) => disk.tenants.retain(|it| it.tenant != tenant),
         Change::RemoveModule(key) => disk.modules.retain(|it| it.key != key),
         Change::PutVersion(record) => {
             disk.versions.retain(|it| it.key != record.key || it.spec.version != record.spec.version);

@@ -16,4 +16,5 @@ mod routes;
 mod scale;
 mod storage;
 mod swaps;
+mod tenants;
 mod world;

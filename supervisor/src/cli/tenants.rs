@@ -1,0 +1,161 @@
+//! `mortise tenant`: who owns modules, and what each may have.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use super::arguments::Tenant;
+use super::fault::{Done, Fault};
+use super::operations;
+use super::session::Session;
+use crate::api::{Request, TenantLimit, TenantLimits, TenantStatus};
+use crate::manifest::{read_bytes, show_bytes};
+
+/// `LIMIT=VALUE` or `LIMIT=none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantChange {
+    limit: TenantLimit,
+    /// None: it is lifted.
+    value: Option<u64>,
+}
+
+const LIMITS: [(&str, TenantLimit); 7] = [
+    ("memory", TenantLimit::Memory),
+    ("cpu", TenantLimit::Cpu),
+    ("pids", TenantLimit::Pids),
+    ("modules", TenantLimit::Modules),
+    ("workers", TenantLimit::Workers),
+    ("channels", TenantLimit::Channels),
+    ("services", TenantLimit::Services),
+];
+
+impl FromStr for TenantChange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("write LIMIT=VALUE, like memory=2G")?;
+        let limit = LIMITS.iter().find(|(it, _)| *it == name).map(|(_, it)| *it).ok_or_else(|| {
+            let names: Vec<_> = LIMITS.iter().map(|(it, _)| *it).collect();
+            format!("{name:?} is no limit of a tenant; there are {}", names.join(", "))
+        })?;
+        if value == "none" {
+            return Ok(Self { limit, value: None });
+        }
+        let read = match limit {
+            TenantLimit::Memory => read_bytes(value).ok_or("an amount like 512M or 2G"),
+            TenantLimit::Cpu => milli(value).ok_or("a number of cores like 0.5 or 2, to a thousandth"),
+            _ => value.parse::<u32>().map(u64::from).map_err(|_| "a whole number"),
+        };
+        match read {
+            Ok(value) => Ok(Self { limit, value: Some(value) }),
+            Err(allowed) => Err(format!("{name} = {value:?} is not {allowed}; `none` lifts the limit")),
+        }
+    }
+}
+
+/// Cores in thousandths.
+fn milli(text: &str) -> Option<u64> {
+    let cores: f64 = text.parse().ok().filter(|it: &f64| it.is_finite() && (0.0..=1e6).contains(it))?;
+    let milli = (cores * 1_000.0).round();
+    ((milli / 1_000.0 - cores).abs() < 1e-9).then_some(milli as u64)
+}
+
+/// `mortise tenant …`.
+pub async fn tenant(session: &Session, asked: Tenant) -> Done {
+    match asked {
+        Tenant::Add { name, limits } => {
+            let (limits, _) = gathered(&limits)?;
+            operations::change(session, Request::AddTenant { tenant: name, limits }).await
+        }
+        Tenant::Set { name, limits } => {
+            let (limits, lift) = gathered(&limits)?;
+            operations::change(session, Request::SetTenant { tenant: name, limits, lift }).await
+        }
+        Tenant::Rm { name } => operations::change(session, Request::RemoveTenant { tenant: name }).await,
+        Tenant::Ls => list(session).await,
+    }
+}
+
+fn gathered(changes: &[TenantChange]) -> Result<(TenantLimits, BTreeSet<TenantLimit>), Fault> {
+    let (mut limits, mut lift, mut named) = (TenantLimits::default(), BTreeSet::new(), BTreeSet::new());
+    for TenantChange { limit, value } in changes {
+        if !named.insert(*limit) {
+            let name = LIMITS.iter().find(|(_, it)| it == limit).map_or("", |(name, _)| *name);
+            return Err(Fault::command_line(format!("{name} is said twice")));
+        }
+        let Some(value) = *value else {
+            lift.insert(*limit);
+            continue;
+        };
+        let number = Some(u32::try_from(value).unwrap_or(u32::MAX));
+        match limit {
+            TenantLimit::Memory => limits.memory_bytes = Some(value),
+            TenantLimit::Cpu => limits.cpu_milli = number,
+            TenantLimit::Pids => limits.pids = number,
+            TenantLimit::Modules => limits.modules = number,
+            TenantLimit::Workers => limits.workers = number,
+            TenantLimit::Channels => limits.channels = number,
+            TenantLimit::Services => limits.services = number,
+        }
+    }
+    Ok((limits, lift))
+}
+
+async fn list(session: &Session) -> Done {
+    let tenants: Vec<TenantStatus> = session.client.get("/v1/tenants").await?;
+    if session.screen.json {
+        return session.screen.json(&tenants);
+    }
+    let of = |used: u64, most: Option<u32>| most.map_or_else(|| used.to_string(), |most| format!("{used}/{most}"));
+    let mut table =
+        session.screen.table(&["TENANT", "MODULES", "WORKERS", "MEMORY", "CHANNELS", "SERVICES", "CPU", "PIDS"]);
+    for it in &tenants {
+        let (limits, used) = (&it.limits, &it.used);
+        let memory = show_bytes(used.memory_bytes);
+        table.add_row([
+            it.tenant.to_string(),
+            of(used.modules, limits.modules),
+            of(used.workers, limits.workers),
+            limits.memory_bytes.map_or_else(|| memory.clone(), |most| format!("{memory}/{}", show_bytes(most))),
+            of(used.channels, limits.channels),
+            of(used.services, limits.services),
+            limits.cpu_milli.map_or_else(|| "-".to_owned(), |it| format!("{}", f64::from(it) / 1_000.0)),
+            limits.pids.map_or_else(|| "-".to_owned(), |it| it.to_string()),
+        ]);
+    }
+    session.screen.show(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_has_a_name_and_a_value_of_its_kind() {
+        let read = |text: &str| text.parse::<TenantChange>().map(|it| it.value);
+        assert_eq!(read("memory=2G"), Ok(Some(2 << 30)));
+        assert_eq!(read("cpu=1.5"), Ok(Some(1_500)));
+        assert_eq!(read("workers=4"), Ok(Some(4)));
+        assert_eq!(read("workers=none"), Ok(None));
+        for bad in [
+            "workers",
+            "workers=",
+            "workers=-1",
+            "workers=1.5",
+            "memory=2X",
+            "cpu=0.0001",
+            "cpu=nan",
+            "cpu=-1",
+            "gpu=1",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_said_once() {
+        let changes: Vec<TenantChange> = ["pids=1", "pids=none"].iter().map(|it| it.parse().unwrap()).collect();
+        assert!(gathered(&changes).is_err());
+        let (limits, lift) = gathered(&changes[1..]).unwrap();
+        assert_eq!((limits, lift), (TenantLimits::default(), BTreeSet::from([TenantLimit::Pids])));
+    }
+}
