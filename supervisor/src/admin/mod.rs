@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection ──SO_PEERCRED──▶ Caller (role) ──▶ router ──▶ modules, operations, packages, streams … ──▶ EngineHandle
-//!   serve.rs                  caller.rs         routes.rs        one file a subject
+//!   serve.rs              roles.rs, caller.rs   routes.rs        one file a subject
 //! ```
 //!
 //! Every error is an [`ApiError`](crate::api::ApiError) as JSON with the status of its code. `GET /openapi.json` describes all of it.
@@ -17,6 +17,9 @@ mod metrics;
 mod modules;
 mod operations;
 mod packages;
+mod roles;
+#[cfg(test)]
+mod roles_tests;
 mod routes;
 mod routing;
 mod serve;
@@ -25,8 +28,9 @@ mod streams;
 mod tenants;
 mod upgrade;
 
-pub use caller::{Access, Caller, Role};
+pub use caller::{Access, Caller};
 pub use operations::Submit;
+pub use roles::{Role, Roles};
 pub use routes::openapi;
 pub use serve::serve;
 pub use shutdown::{Shutdown, Stopped};
@@ -34,6 +38,7 @@ pub use upgrade::{Upgrade, Upgrading};
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{RwLock, Semaphore, watch};
 
 use crate::doctor::Places;
@@ -53,6 +58,8 @@ pub struct AdminApi {
     pub promises: Arc<crate::host::Report>,
     /// How an orderly end is asked for.
     pub shutdown: Shutdown,
+    /// Who has a role, from the next request on.
+    pub roles: Arc<ArcSwap<Roles>>,
 }
 
 /// What every handler sees.

@@ -1,5 +1,6 @@
 //! Changes: accepted at once, carried out as operations that can be asked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,7 +13,8 @@ use super::error::{invalid, not_found};
 use super::extract::{InBody, InPath, InQuery};
 use super::modules::OfTenant;
 use super::{Access, Caller, Shared, bounds, stopped};
-use crate::api::{ApiError, Operation, OperationId, Request};
+use crate::api::{ApiError, Operation, OperationId, Request, RuntimeKind};
+use crate::manifest::Runtime;
 
 /// What is asked, and the client's name for it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -72,10 +74,42 @@ pub(super) async fn submit(
     caller: Caller,
     InBody(asked): InBody<Submit>,
 ) -> Result<(StatusCode, Json<Operation>), ApiError> {
-    caller.may(Access::Change(asked.request.tenant()))?;
+    may(&shared, &caller, &asked.request).await?;
     let id = checked_id(asked.id)?;
     let operation = shared.api.handle.submit(id, asked.request).await?;
     Ok((StatusCode::ACCEPTED, Json(operation)))
+}
+
+/// Whether the caller may ask for this.
+async fn may(shared: &Shared, caller: &Caller, request: &Request) -> Result<(), ApiError> {
+    let tenant = request.tenant();
+    match request {
+        Request::AddTenant { .. } | Request::SetTenant { .. } | Request::RemoveTenant { .. } => {
+            return caller.may(Access::Tenants);
+        }
+        _ => caller.may(Access::Change(tenant))?,
+    }
+    let is_base = match (request, request.module()) {
+        (Request::Install { digest, .. }, _) => is_base_package(shared, digest.clone()).await,
+        (_, Some(module)) => {
+            let state = shared.api.handle.state();
+            let found = state.modules.iter().find(|it| it.tenant == *tenant && it.module == *module);
+            found.is_some_and(|it| it.runtime == Some(RuntimeKind::Base))
+        }
+        (_, None) => false,
+    };
+    if is_base { caller.may(Access::Base) } else { Ok(()) }
+}
+
+/// Whether a package in the store is a base. One that is not there is refused later.
+async fn is_base_package(shared: &Shared, digest: String) -> bool {
+    let api = Arc::clone(&shared.api);
+    let looking = move || {
+        let found = digest.parse().ok().and_then(|it| api.packages.find(&it).ok());
+        found.is_some_and(|it| matches!(it.manifest.runtime, Runtime::Base(_)))
+    };
+    // An error of the join: the runtime is shutting down.
+    tokio::task::spawn_blocking(looking).await.unwrap_or(true)
 }
 
 /// Operations that run and the latest that have ended, newest first.
@@ -105,7 +139,8 @@ pub(super) async fn one(
             .remedy("GET /v1/operations lists them; old ones are forgotten.")
     };
     let now = shared.api.handle.wait(&id, Duration::ZERO).await.ok_or_else(no_such)?;
-    caller.may(Access::Read(now.request.tenant()))?;
+    // Whose operation another's name is, is not to be learned either.
+    caller.may(Access::Read(now.request.tenant())).map_err(|_| no_such())?;
     let time = waiting.time()?;
     if time.is_zero() {
         return Ok(Json(now));

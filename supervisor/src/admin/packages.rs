@@ -20,6 +20,7 @@ use super::extract::InQuery;
 use super::operations::checked_id;
 use super::{Access, Caller, Shared, bounds};
 use crate::api::{self, ApiError, Blame, ErrorCode, Operation, OperationId};
+use crate::manifest::Runtime;
 use crate::package::{Digest, Installed, PackageError};
 
 /// Chunks between the connection and the thread that unpacks.
@@ -78,6 +79,13 @@ async fn register(
     };
     let arriving = shared.arriving.read().await;
     let installed = unpack(shared, body).await?;
+    if matches!(installed.manifest.runtime, Runtime::Base(_))
+        && let Err(denied) = caller.may(Access::Base)
+    {
+        drop(arriving);
+        discard(shared, installed.digest).await;
+        return Err(denied);
+    }
     let asked = api::Request::Install { tenant, digest: installed.digest.to_string() };
     let answer = shared.api.handle.submit(id, asked).await;
     drop(arriving);

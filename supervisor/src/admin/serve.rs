@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -18,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service as _;
 
-use super::{AdminApi, Caller, Shared, bounds, routes, stopped};
+use super::{AdminApi, Caller, Roles, Shared, bounds, routes, stopped};
 
 /// What a caller gets when there is no room for its connection: written without waiting, then the connection is closed.
 const FULL: &str = concat!(
@@ -33,10 +34,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves the admin API until `shutdown`, then lets open requests end for two seconds.
 ///
 /// The listener's own permissions are the first gate; who passes it is known by `SO_PEERCRED`: root and the user
-/// that this process runs as are operators, everybody else is denied.
+/// that this process runs as are operators, others have the roles that they are given, everybody else is denied.
 pub async fn serve(listener: UnixListener, api: AdminApi, shutdown: impl Future<Output = ()>) {
     let own = nix::unistd::geteuid().as_raw();
     let (stop, stopping) = watch::channel(false);
+    let roles = Arc::clone(&api.roles);
     let router = routes::router(Shared::new(api, stopping.clone()));
     let (known, strangers) = (room(bounds::CONNECTIONS), room(bounds::STRANGERS));
     let mut connections = JoinSet::new();
@@ -57,11 +59,11 @@ pub async fn serve(listener: UnixListener, api: AdminApi, shutdown: impl Future<
             }
         };
         let Ok(peer) = stream.peer_cred() else { continue };
-        let caller = Caller::of_uid(peer.uid(), own);
-        let places = if caller.role().is_some() { &known } else { &strangers };
+        let who = Who { uid: peer.uid(), own, roles: Arc::clone(&roles) };
+        let places = if who.caller().role().is_some() { &known } else { &strangers };
         match Arc::clone(places).try_acquire_owned() {
             Ok(place) => {
-                connections.spawn(connection(stream, caller, router.clone(), stopping.clone(), place));
+                connections.spawn(connection(stream, who, router.clone(), stopping.clone(), place));
             }
             Err(_) => {
                 let _ = stream.try_write(FULL.as_bytes());
@@ -80,15 +82,28 @@ fn room(places: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(places))
 }
 
+/// Who is at the other end of a connection. What they may do is looked up anew for each request.
+struct Who {
+    uid: u32,
+    own: u32,
+    roles: Arc<ArcSwap<Roles>>,
+}
+
+impl Who {
+    fn caller(&self) -> Caller {
+        Caller::new(self.uid, self.own, &self.roles.load())
+    }
+}
+
 async fn connection(
     stream: UnixStream,
-    caller: Caller,
+    who: Who,
     router: Router,
     mut stopping: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(caller.clone());
+        request.extensions_mut().insert(who.caller());
         let mut router = router.clone();
         async move { Ok::<_, Infallible>(router.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
     });

@@ -34,7 +34,9 @@ pub use error::StartError;
 pub(crate) use run::STORE;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use clap::Parser as _;
 use nix::sys::signal::{SigSet, Signal};
 
@@ -94,7 +96,8 @@ pub fn main() -> ExitCode {
         }
     };
     log::abort_on_panic();
-    match run::run(Reload { arguments, in_force: loaded, filter }, format) {
+    let roles = Arc::new(ArcSwap::from_pointee(loaded.settings.roles.clone()));
+    match run::run(Reload { arguments, in_force: loaded, filter, roles }, format) {
         Ok(run::Ended::Stopped | run::Ended::Left) => ExitCode::SUCCESS,
         Ok(run::Ended::ShutDown) => ExitCode::from(SHUT_DOWN),
         Ok(run::Ended::Becomes(candidate, handover)) => {

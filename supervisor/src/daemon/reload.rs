@@ -1,16 +1,23 @@
 //! SIGHUP: mortise.toml is read again, and all of it is taken or nothing.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use super::Arguments;
 use super::log::{self, Filter};
 use super::settings::{Complaint, Loaded, Refused};
+use crate::admin::Roles;
 use crate::engine::Controls;
 
 /// What may change while the supervisor runs. Folders, sockets, uids and promises are what workers that run were started with.
 fn may_change(key: &str) -> bool {
-    matches!(key, "log" | "remembered_operations") || key.starts_with("timeouts.") || key.starts_with("readiness.")
+    matches!(key, "log" | "remembered_operations")
+        || ["timeouts.", "readiness.", "roles."].iter().any(|it| key.starts_with(it))
 }
 
 /// What is in force, and what it takes to change it.
@@ -20,6 +27,8 @@ pub(super) struct Reload {
     pub arguments: Arguments,
     pub in_force: Loaded,
     pub filter: Filter,
+    /// As the admin API looks at them.
+    pub roles: Arc<ArcSwap<Roles>>,
 }
 
 impl Reload {
@@ -34,9 +43,21 @@ impl Reload {
         let next = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         let changed = changed(&self.in_force, &next)?;
         log::change(&self.filter, &next.settings.log);
+        open_to_roles(&next.settings.admin_socket(), &next.settings.roles);
+        self.roles.store(Arc::new(next.settings.roles.clone()));
         controls.configure(next.settings.policy(http_folder.into())).await;
         self.in_force = next;
         Ok(changed)
+    }
+}
+
+/// Those who have a role can connect; what they may do is decided for each request.
+pub(super) fn open_to_roles(socket: &Path, roles: &Roles) {
+    if *roles == Roles::default() {
+        return;
+    }
+    if let Err(error) = fs::set_permissions(socket, Permissions::from_mode(0o666)) {
+        tracing::warn!(socket = %socket.display(), %error, "the admin socket cannot be opened to those who have a role");
     }
 }
 

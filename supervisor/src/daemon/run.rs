@@ -16,7 +16,7 @@ use super::ground::{Ground, raise_descriptors};
 use super::handover::Handover;
 use super::listeners::{self, Listeners, bind_unix};
 use super::passed::Passed;
-use super::reload::Reload;
+use super::reload::{Reload, open_to_roles};
 use super::settings::Settings;
 use super::{LogFormat, StartError, base, meant_for_us, notify, standing, workers_unit};
 use crate::admin::{self, AdminApi, Shutdown};
@@ -227,6 +227,7 @@ async fn serve(
     let to_stop = handed.as_ref().is_some_and(|it| it.stop);
     let handed = handed.map(|it| UnixListener::from(it.admin));
     let admin_listener = admin.or(handed).map_or_else(|| bind_unix(&admin_socket, 0o660), Ok)?;
+    open_to_roles(&admin_socket, &settings.roles);
     let admin_kept = admin_listener.try_clone().map_err(StartError::file("watch the socket", &admin_socket))?;
     let listeners_kept: Vec<_> = listeners.inherited.iter().map(|it| Arc::clone(&it.fd)).collect();
     let admin_listener = tokio::net::UnixListener::from_std(admin_listener)
@@ -269,6 +270,7 @@ async fn serve(
         },
         promises: Arc::new(promises),
         shutdown: shutdown.clone(),
+        roles: Arc::clone(&reload.roles),
     };
     let admin = tokio::spawn(admin::serve(admin_listener, api, async {
         let _ = admin_stops.await;

@@ -65,7 +65,7 @@ impl State {
         for (http, _) in offers(spec, published) {
             if let Some((owner, service)) = self.route_owner(&http, key) {
                 let route = format!("{}{}", http.0.as_deref().unwrap_or("*"), http.1);
-                return Err(refuse::route_taken(&route, &owner, &service));
+                return Err(refuse::route_taken(&route, key, &owner, &service));
             }
         }
         Ok(())

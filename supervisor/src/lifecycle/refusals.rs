@@ -90,7 +90,12 @@ pub(super) fn published_elsewhere(tenant_service: &ServiceName, owner: &ModuleKe
         .remedy(format!("`mortise unpublish {}` first: one module answers a service.", owner.module))
 }
 
-pub(super) fn route_taken(route: &str, owner: &ModuleKey, service: &ServiceName) -> ApiError {
+pub(super) fn route_taken(route: &str, key: &ModuleKey, owner: &ModuleKey, service: &ServiceName) -> ApiError {
+    if owner.tenant != key.tenant {
+        // Whose, and by what, is nothing that a tenant is told of another.
+        return conflict(format!("the HTTP route {route} is taken by another tenant"))
+            .remedy("Choose another host or path prefix in module.toml.");
+    }
     conflict(format!("the HTTP route {route} is taken by service {service} of {owner}"))
         .remedy("Unpublish that service first, or choose another host or path prefix in module.toml.")
 }

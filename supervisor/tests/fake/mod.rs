@@ -99,6 +99,7 @@ impl Fake {
             doctor: Places { state: self.folder.path().join("state"), run: "/run/mortise".into(), ..Places::default() },
             promises: Arc::new(host::Report { findings: vec![] }),
             shutdown: self.shutdown.clone(),
+            roles: Arc::default(),
         };
         let until = async {
             let _ = stopped.await;

@@ -100,6 +100,7 @@ fn server() -> &'static PathBuf {
                     doctor: Places::default(),
                     promises: Arc::new(host::Report { findings: vec![] }),
                     shutdown,
+                    roles: Arc::default(),
                 };
                 listening.send(()).expect("somebody waits");
                 admin::serve(listener, api, std::future::pending()).await;

@@ -1,9 +1,12 @@
 //! mortise.toml as it is written: plain data, every key optional, nothing believed yet; and what it means.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mortise_control::TenantName;
+use nix::unistd::User;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -12,6 +15,7 @@ use super::super::LogFormat;
 use super::super::arguments::{FIRST_UID_LEAST, FIRST_UID_MOST};
 use super::super::readiness::Readiness;
 use super::{Settings, Timeouts};
+use crate::admin::Roles;
 use crate::host::Promise;
 use crate::lifecycle::{DEFAULT_TENANT, ModuleKey};
 use crate::manifest::{Check, KeyPath, Problem, show_duration};
@@ -41,6 +45,7 @@ pub(super) struct SettingsFile {
     pub remembered_operations: Option<i64>,
     pub timeouts: TimeoutsFile,
     pub readiness: ReadinessFile,
+    pub roles: RolesFile,
 }
 
 /// How long things may take that do not belong to one module.
@@ -61,6 +66,18 @@ pub(super) struct TimeoutsFile {
 pub(super) struct ReadinessFile {
     pub modules: Option<Vec<String>>,
     pub within: Option<String>,
+}
+
+/// Who may use the admin API beside root and the user that mortised runs as: names or numbers of users.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RolesFile {
+    /// May do everything.
+    pub operators: Option<Vec<String>>,
+    /// May read everything.
+    pub readers: Option<Vec<String>>,
+    /// `TENANT=USER`: may do everything with the modules of this tenant.
+    pub owners: Option<Vec<String>>,
 }
 
 impl SettingsFile {
@@ -100,6 +117,7 @@ impl SettingsFile {
             ),
             timeouts: self.timeouts.over(it, &under.timeouts),
             readiness: self.readiness.over(it, under.readiness),
+            roles: self.roles.over(it, under.roles),
         };
         if check.problems.is_empty() { Ok(settings) } else { Err(check.problems) }
     }
@@ -134,6 +152,34 @@ impl ReadinessFile {
     }
 }
 
+impl RolesFile {
+    fn over(self, check: &mut Check, under: Roles) -> Roles {
+        let table = KeyPath::default().key("roles");
+        let operators = each(check, &table.key("operators"), self.operators, user);
+        let readers = each(check, &table.key("readers"), self.readers, user);
+        let owners = each(check, &table.key("owners"), self.owners, owner).map(|pairs| {
+            let mut owners: BTreeMap<u32, BTreeSet<TenantName>> = BTreeMap::new();
+            for (uid, tenant) in pairs {
+                owners.entry(uid).or_default().insert(tenant);
+            }
+            owners
+        });
+        Roles {
+            operators: operators.map_or(under.operators, |it| it.into_iter().collect()),
+            readers: readers.map_or(under.readers, |it| it.into_iter().collect()),
+            owners: owners.unwrap_or(under.owners),
+        }
+    }
+}
+
+impl From<&Roles> for RolesFile {
+    fn from(it: &Roles) -> Self {
+        let numbers = |uids: &BTreeSet<u32>| Some(uids.iter().map(ToString::to_string).collect());
+        let owners = it.owners.iter().flat_map(|(uid, of)| of.iter().map(move |tenant| format!("{tenant}={uid}")));
+        Self { operators: numbers(&it.operators), readers: numbers(&it.readers), owners: Some(owners.collect()) }
+    }
+}
+
 /// As somebody would have written them.
 impl From<&Settings> for SettingsFile {
     fn from(it: &Settings) -> Self {
@@ -164,6 +210,7 @@ impl From<&Settings> for SettingsFile {
                 modules: Some(it.readiness.modules.iter().map(ToString::to_string).collect()),
                 within: time(it.readiness.within),
             },
+            roles: RolesFile::from(&it.roles),
         }
     }
 }
@@ -215,6 +262,39 @@ fn module(check: &mut Check, key: &KeyPath, text: &str) -> Option<ModuleKey> {
     let (tenant, module) = text.split_once('/').unwrap_or((DEFAULT_TENANT, text));
     let (tenant, module) = (check.name(key, tenant), check.name(key, module));
     Some(ModuleKey { tenant: tenant?, module: module? })
+}
+
+/// A user of this host, by name or number.
+fn user(check: &mut Check, key: &KeyPath, text: &str) -> Option<u32> {
+    if let Ok(uid) = text.parse() {
+        return Some(uid);
+    }
+    match User::from_name(text) {
+        Ok(Some(user)) => Some(user.uid.as_raw()),
+        Ok(None) => {
+            check.refuse(key, text, "is no user of this host", "the name of a user, or a number");
+            None
+        }
+        Err(errno) => {
+            check.refuse(
+                key,
+                text,
+                &format!("cannot be looked up: {}", errno.desc()),
+                "the number of a user always can",
+            );
+            None
+        }
+    }
+}
+
+/// `TENANT=USER`.
+fn owner(check: &mut Check, key: &KeyPath, text: &str) -> Option<(u32, TenantName)> {
+    let Some((tenant, name)) = text.split_once('=') else {
+        check.refuse(key, text, "names no user", "TENANT=USER, like \"acme=alice\" or \"acme=1001\"");
+        return None;
+    };
+    let (tenant, uid) = (check.name(key, tenant), user(check, key, name));
+    Some((uid?, tenant?))
 }
 
 fn unit(check: &mut Check, key: &KeyPath, text: Option<String>) -> Option<String> {

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use super::readiness::Readiness;
 use super::{Arguments, LogFormat};
+use crate::admin::Roles;
 use crate::host::Promise;
 use crate::lifecycle;
 use crate::manifest::{Report, document, schema_of, visible};
@@ -30,7 +31,7 @@ use file::SettingsFile;
 /// What is said of a setting that nobody has made.
 const BY_DEFAULT: &str = "default";
 
-/// What is in force. Each field is a key of mortise.toml and, but for the last three, an option of the command line, which
+/// What is in force. Each field is a key of mortise.toml and, but for the last four, an option of the command line, which
 /// [`Arguments`] describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
@@ -49,6 +50,7 @@ pub(super) struct Settings {
     pub remembered_operations: u32,
     pub timeouts: Timeouts,
     pub readiness: Readiness,
+    pub roles: Roles,
 }
 
 /// How long things may take that do not belong to one module: see [`lifecycle::Config`], whose `…_within` they are.
@@ -87,6 +89,7 @@ impl Default for Settings {
                 receipt: policy.receipt_within,
             },
             readiness: Readiness { modules: Vec::new(), within: Duration::from_secs(60) },
+            roles: Roles::default(),
         }
     }
 }

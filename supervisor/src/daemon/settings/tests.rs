@@ -65,7 +65,7 @@ fn what_is_printed_is_a_mortise_toml_that_says_the_same() {
     let place = Place::new(
         "state = \"/a\\n\\\"b\"\nbase = \"/b\"\nlibexec = \"/l\"\nworkers_unit = \"w.service\"\nallow_degraded = [\"freeze\"]\n\
          log_format = \"json\"\nlog = \"debug\"\nlisten = [\"[::1]:80\", \"127.0.0.1:0\"]\nremembered_operations = 99\n\
-         [timeouts]\nreconnect = \"1m 30s\"\n[readiness]\nmodules = [\"site\", \"team/spell\"]\nwithin = \"5m\"\n",
+         [timeouts]\nreconnect = \"1m 30s\"\n[readiness]\nmodules = [\"site\", \"team/spell\"]\nwithin = \"5m\"\n[roles]\noperators = [\"7\"]\nreaders = [\"root\"]\nowners = [\"acme=1001\", \"other=1001\"]\n",
     );
     let loaded = place.load(&[]).unwrap();
     let again = Place::new(&loaded.to_string());
@@ -195,4 +195,21 @@ fn a_file_that_may_not_be_read_is_refused() {
     let place = Place::new("");
     fs::set_permissions(place.main(), fs::Permissions::from_mode(0o000)).unwrap();
     assert!(place.refused().contains("it cannot be read"));
+}
+
+#[test]
+fn roles_are_users_by_name_or_number() {
+    let place =
+        Place::new("[roles]\noperators = [\"7\", \"root\"]\nowners = [\"acme=1001\", \"other=1001\", \"acme=8\"]\n");
+    fs::write(place.drop_in("10-readers.toml"), "roles.readers = [\"9\"]").unwrap();
+    let roles = place.load(&[]).unwrap().settings.roles;
+    assert_eq!(roles.operators, [0, 7].into());
+    assert_eq!(roles.readers, [9].into());
+    let of = |uid: u32| roles.owners[&uid].iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((of(1001), of(8)), (vec!["acme".to_owned(), "other".to_owned()], vec!["acme".to_owned()]));
+    let place = Place::new("[roles]\noperators = [\"no such user\", \"-1\"]\nowners = [\"acme\", \"Acme=1\"]\n");
+    let refused = place.refused();
+    for part in ["roles.operators[0]", "roles.operators[1]", "roles.owners[0]", "TENANT=USER", "roles.owners[1]"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
 }
