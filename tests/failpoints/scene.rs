@@ -1,4 +1,4 @@
-//! A supervisor with failpoints, `unruly` in two versions, `load` that calls it, and what a case does with them.
+//! A supervisor with failpoints, `unruly` in three versions, `load` that calls it, and what a case does with them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,22 +8,28 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use mortise_tests::{Baseline, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 use xtask::artifacts::{Artifacts, Profile};
 use xtask::daemon::{Daemon, Options};
 
 use crate::asks;
-use crate::operations::Operation;
+use crate::operations::{Operation, routes};
 use crate::table::{After, Answer, Case, Fault};
+
+/// The versions of `unruly` that are there besides 1.0.0.
+const OTHERS: [&str; 2] = ["2.0.0", NEVER_READY];
+const NEVER_READY: &str = "3.0.0";
 
 /// The stage of all cases of an operation.
 pub struct Scene {
     daemon: Daemon,
     before: Baseline,
     folder: tempfile::TempDir,
-    /// Module folder and package of `unruly` 2.0.0.
-    second: [PathBuf; 2],
+    /// The package of `unruly` 2.0.0, and of 3.0.0, which is never ready.
+    others: [PathBuf; 2],
     cases: u32,
+    /// How long the log of the supervisor was when a fault was asked for that stays.
+    held_at: usize,
 }
 
 /// What can be seen of a module and its resources.
@@ -38,6 +44,9 @@ pub struct State {
     resources: usize,
     /// Whether there is a worker that was not there before.
     fresh: bool,
+    /// The version that runs beside, with its share.
+    beside: String,
+    routes: Value,
 }
 
 /// The module before and after an operation, and the points that are passed in between.
@@ -72,14 +81,24 @@ impl Scene {
             more: Vec::new(),
         };
         let daemon = Daemon::start(artifacts, options).expect("the supervisor starts");
-        let second = [folder.path().join("unruly-2"), folder.path().join("unruly-2.mortise")];
-        artifacts.lay_out_as("unruly", "2.0.0", &second[0]).expect("another version");
-        let scene = Self { daemon, before, folder, second, cases: 0 };
-        scene.mortise(&["pack", &text(&scene.second[0]), "--output", &text(&scene.second[1])]);
+        let others = OTHERS.map(|version| folder.path().join(format!("unruly-{version}.mortise")));
+        let scene = Self { daemon, before, folder, others, cases: 0, held_at: 0 };
+        for (version, package) in OTHERS.iter().zip(&scene.others) {
+            let laid_out = package.with_extension("");
+            artifacts.lay_out_as("unruly", version, &laid_out).expect("another version");
+            if *version == NEVER_READY {
+                let manifest = laid_out.join("module.toml");
+                let told = "\n[configuration]\nnever-ready = \"hang\"\n[timeouts]\nstart = \"1s\"\n";
+                let manifested = fs::read_to_string(&manifest).expect("module.toml") + told;
+                fs::write(manifest, manifested).expect("module.toml");
+            }
+            scene.mortise(&["pack", &text(&laid_out), "--output", &text(package)]);
+        }
         for module in ["unruly", "load", "dictionary"] {
             scene.mortise(&["install", &text(&artifacts.packages.join(module))]);
         }
         scene.mortise(&["publish", "unruly"]);
+        scene.mortise(&["publish", "load"]);
         scene.mortise(&["start", "load"]);
         scene
     }
@@ -124,6 +143,8 @@ impl Scene {
             workers,
             resources: snapshot["resources"].as_array().map_or(0, Vec::len),
             fresh: living.iter().filter_map(|it| it["pid"].as_u64()).any(|it| !old.contains(&it)),
+            beside: format!("{} {}", module["beside"], module["beside_share"]),
+            routes: snapshot["routes"][0]["routes"].clone(),
         }
     }
 
@@ -154,11 +175,15 @@ impl Scene {
         }
         let instances = wanted.instances.to_string();
         self.mortise(&["scale", "unruly", &instances]);
-        let has = |version: &str| now.installed.contains(version);
-        if wanted.installed.contains(&"2.0.0") && !has("2.0.0") {
-            self.mortise(&["install", &text(&self.second[0])]);
-        } else if !wanted.installed.contains(&"2.0.0") && has("2.0.0") {
-            self.mortise(&["uninstall", "unruly@2.0.0"]);
+        for (version, package) in OTHERS.iter().zip(&self.others) {
+            match (wanted.installed.contains(version), now.installed.contains(*version)) {
+                (true, false) => drop(self.mortise(&["install", &text(package)])),
+                (false, true) => drop(self.mortise(&["uninstall", &format!("unruly@{version}")])),
+                _ => {}
+            }
+        }
+        for (index, file) in wanted.routes.iter().enumerate() {
+            self.apply(file, index);
         }
         self.mortise(&[if wanted.published { "publish" } else { "unpublish" }, "unruly"]);
         if let Some(first) = wanted.kept.or(wanted.running) {
@@ -166,6 +191,9 @@ impl Scene {
         }
         if let (Some(_), Some(second)) = (wanted.kept, wanted.running) {
             self.mortise(&["swap", &format!("unruly@{second}"), "--keep", "1h"]);
+        }
+        if let Some(other) = wanted.beside {
+            self.mortise(&["start", &format!("unruly@{other}"), "--beside"]);
         }
         self.mortise(&[if wanted.resource { "start" } else { "stop" }, "dictionary"]);
         let count = usize::from(wanted.resource);
@@ -181,17 +209,27 @@ impl Scene {
             let snapshot = self.snapshot();
             let modules = snapshot["modules"].as_array().cloned().unwrap_or_default();
             let of = |name: &str| modules.iter().find(|it| it["module"] == name).cloned().unwrap_or_default();
-            let ready = of("load")["workers"].as_array().is_some_and(|it| it.iter().any(|it| it["state"] == "ready"));
+            let ready =
+                of("load")["workers"].as_array().is_some_and(|it| it.iter().any(|it| it["state"] == "published"));
             ready && (!calls || of("unruly")["services"][0]["callers"].as_u64() > Some(0))
         };
         assert!(eventually(is_so), "{}", self.snapshot()["modules"]);
+    }
+
+    /// Puts these routes in force.
+    fn apply(&self, file: &str, index: usize) {
+        let id = format!("routes-{}-{index}", self.cases);
+        let body = json!({"kind": "apply-routes", "tenant": "default", "routes": routes(file), "id": id}).to_string();
+        let accepted = self.ask("POST /v1/operations", body.as_bytes()).expect("the supervisor answers");
+        let ended = self.ended(&id).expect("the supervisor answers");
+        assert_eq!(ended.0, Answer::Done, "{accepted:?} {}", ended.1);
     }
 
     fn submit(&self, operation: &Operation, id: &str) -> io::Result<(u16, Value)> {
         match operation.body(id) {
             Some(body) => self.ask("POST /v1/operations", body.as_bytes()),
             None => {
-                let package = fs::read(&self.second[1])?;
+                let package = fs::read(&self.others[0])?;
                 self.ask(&format!("POST /v1/packages?tenant=default&id={id}"), &package)
             }
         }
@@ -221,7 +259,7 @@ impl Scene {
         let id = format!("without-{}", self.cases);
         self.submit(operation, &id).expect("the supervisor answers");
         let (answer, said) = self.ended(&id).expect("the supervisor answers");
-        assert_eq!(answer, Answer::Done, "{said}");
+        assert_eq!(answer, operation.ends, "{said}");
         // What follows on it, such as routes to a new worker, belongs to it.
         let mut new = self.state(operation, &pids);
         let came_to_rest = eventually(|| {
@@ -315,7 +353,7 @@ impl Scene {
         match answer {
             Answer::Unknown | Answer::Storage => {
                 let ended = self.ended(id).map_err(|error| error.to_string())?;
-                if ended.0 != Answer::Done {
+                if ended.0 != operation.ends {
                     return Err(format!("asked again: {again:?}, {ended:?}"));
                 }
                 self.becomes(operation, &states.new, pids)
@@ -366,10 +404,40 @@ impl Scene {
                 self.daemon.succeed().expect("its successor starts");
             }
             Fault::Error(..) => {
-                let log = fs::read_to_string(self.daemon.folder().join("mortised.log")).expect("its log");
-                assert!(log.contains("going on as what this was"), "{case}: {upgraded:?}");
+                assert!(self.log().contains("going on as what this was"), "{case}: {upgraded:?}");
             }
         }
+    }
+
+    /// Has the point fail again and again, until [`Self::clear`].
+    pub fn hold(&mut self, point: &str, errno: i32) {
+        self.held_at = self.log().len();
+        self.failpoints(&format!("hold {point} {errno}"));
+    }
+
+    pub fn clear(&self) {
+        self.failpoints("clear");
+    }
+
+    /// How often it has failed since.
+    pub fn faults_since(&self) -> usize {
+        self.log()[self.held_at..].matches("a fault that was asked for").count()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.daemon.folder().join("mortised.log")).expect("its log")
+    }
+
+    /// Submits the operation and waits for its end.
+    pub fn ask_for(&self, operation: &Operation, id: &str) -> Answer {
+        self.submit(operation, id).expect("the supervisor answers");
+        self.ended(id).expect("the supervisor answers").0
+    }
+
+    /// What `load` has counted.
+    pub fn report(&self) -> Value {
+        let said = self.mortise(&["--json", "call", "load.report"]);
+        serde_json::from_str(&said).expect("JSON")
     }
 
     /// Nothing is left.

@@ -17,6 +17,7 @@ mod metrics;
 mod modules;
 mod operations;
 mod packages;
+mod reserve;
 mod roles;
 #[cfg(test)]
 mod roles_tests;

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service as _;
 
+use super::reserve::Reserve;
 use super::{AdminApi, Caller, Roles, Shared, bounds, routes, stopped};
 
 /// What a caller gets when there is no room for its connection: written without waiting, then the connection is closed.
@@ -42,6 +43,7 @@ pub async fn serve(listener: UnixListener, api: AdminApi, shutdown: impl Future<
     let router = routes::router(Shared::new(api, stopping.clone()));
     let (known, strangers) = (room(bounds::CONNECTIONS), room(bounds::STRANGERS));
     let mut connections = JoinSet::new();
+    let mut reserve = Reserve::new();
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -52,12 +54,14 @@ pub async fn serve(listener: UnixListener, api: AdminApi, shutdown: impl Future<
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+            Err(error) if reserve.shed(&listener, &error).await => continue,
             Err(error) => {
                 tracing::warn!(%error, "the admin socket cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        reserve.enough();
         let Ok(peer) = stream.peer_cred() else { continue };
         let who = Who { uid: peer.uid(), own, roles: Arc::clone(&roles) };
         let places = if who.caller().role().is_some() { &known } else { &strangers };

@@ -15,7 +15,7 @@ use super::pages::Pages;
 use super::report::Report;
 use crate::failpoint::{self, Point};
 use crate::host::{Enforcement, Promise};
-use crate::lifecycle::{AdoptOrder, Event, Exit, Remains, SpawnOrder};
+use crate::lifecycle::{AdoptOrder, Event, Exit, Remains, SpawnOrder, StartFault};
 use crate::logs::{LogSink, LogSource, WorkerOutput};
 use crate::manifest::{Manifest, Runtime};
 use crate::package::{Digest, PackageStore};
@@ -93,12 +93,12 @@ impl Workers {
             // The runtime is shutting down.
             let Ok(spec) = spec else { return };
             let started = match spec {
-                Ok(spec) => spawner.spawn(spec).await.map_err(|error| error.to_string()),
-                Err(reason) => Err(reason),
+                Ok(spec) => spawner.spawn(spec).await.map_err(|error| (error.to_string(), error.fault())),
+                Err(refused) => Err(refused),
             };
             let report = match started {
                 Ok(running) => Report::Begun(Box::new(Begun { running, order, how: How::Spawned })),
-                Err(reason) => Report::Event(Event::SpawnFailed { worker, reason }),
+                Err((reason, fault)) => Report::Event(Event::SpawnFailed { worker, reason, fault }),
             };
             let _ = reports.send(report).await;
         });
@@ -156,7 +156,7 @@ impl Workers {
                 });
                 let reason = format!("it could not be watched: {error}");
                 match how {
-                    How::Spawned => Event::SpawnFailed { worker, reason },
+                    How::Spawned => Event::SpawnFailed { worker, reason, fault: StartFault::of(&error) },
                     How::Adopted => Event::Lost { worker, exit: Exit { last_lines: vec![reason], ..Exit::default() } },
                 }
             }
@@ -303,12 +303,17 @@ async fn oom_kills(spawner: &Spawner, worker: WorkerId) -> u64 {
 }
 
 /// What the spawner needs to know, out of the order and the package. Blocks.
-fn spec(order: &SpawnOrder, packages: &PackageStore, listeners: Vec<Inherited>) -> Result<WorkerSpec, String> {
-    failpoint::reach(Point::Package).map_err(|error| error.to_string())?;
-    let digest: Digest = order.digest.parse().map_err(|_| format!("{:?} is no digest", order.digest))?;
-    let package = packages.find(&digest).map_err(|error| error.to_string())?;
+fn spec(
+    order: &SpawnOrder,
+    packages: &PackageStore,
+    listeners: Vec<Inherited>,
+) -> Result<WorkerSpec, (String, StartFault)> {
+    let other = |reason: String| (reason, StartFault::Other);
+    failpoint::reach(Point::Package).map_err(|error| (error.to_string(), StartFault::of(&error)))?;
+    let digest: Digest = order.digest.parse().map_err(|_| other(format!("{:?} is no digest", order.digest)))?;
+    let package = packages.find(&digest).map_err(|error| (error.to_string(), StartFault::of(&error)))?;
     let manifest = package.manifest;
-    let program = manifest.program().ok_or("its module.toml names no program")?;
+    let program = manifest.program().ok_or_else(|| other("its module.toml names no program".to_owned()))?;
     Ok(WorkerSpec {
         worker: order.worker,
         role: order.role,

@@ -39,6 +39,7 @@ fn answer(mut stream: &UnixStream) -> io::Result<()> {
     let list = |names: std::collections::BTreeSet<String>| Ok(names.into_iter().collect::<Vec<_>>().join(" "));
     let said = match words[..] {
         ["set", name, fault] => set(name, fault, Times::Once).map(|()| String::new()),
+        ["hold", name, fault] => set(name, fault, Times::Always).map(|()| String::new()),
         ["clear"] => {
             armed::clear();
             Ok(String::new())
@@ -46,7 +47,7 @@ fn answer(mut stream: &UnixStream) -> io::Result<()> {
         ["names"] => Ok(Point::NAMES.join(" ")),
         ["reached"] => list(armed::reached()),
         ["failed"] => list(armed::failed()),
-        _ => Err("set NAME kill|ERRNO, clear, names, reached or failed".to_owned()),
+        _ => Err("set NAME kill|ERRNO, hold NAME ERRNO, clear, names, reached or failed".to_owned()),
     };
     match said {
         Ok(text) => writeln!(stream, "ok {text}"),

@@ -33,6 +33,8 @@ pub enum Event {
         worker: WorkerId,
         /// Step and errno, for people.
         reason: String,
+        /// Whose fault it is.
+        fault: StartFault,
     },
     /// After a restart of the supervisor: the recorded process is there (same pid, start time and cgroup), has a pidfd, and
     /// its control socket listens again.
@@ -177,6 +179,34 @@ pub struct Package {
     pub spec: ModuleSpec,
     /// sha256, hexadecimal.
     pub digest: String,
+}
+
+/// Whose fault it is that a worker could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFault {
+    /// The host has no processes, descriptors, memory or space for it now: not the worker's fault, so its crash limit does not count it.
+    Shortage,
+    /// Anything else.
+    Other,
+}
+
+impl StartFault {
+    /// What the first error of the kernel in the chain of causes comes to.
+    #[must_use]
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut causes = std::iter::successors(Some(error), |it| it.source());
+        causes.find_map(|it| it.downcast_ref::<std::io::Error>()?.raw_os_error()).map_or(Self::Other, Self::of_errno)
+    }
+
+    /// The same of one error.
+    #[must_use]
+    pub fn of_errno(errno: i32) -> Self {
+        use nix::errno::Errno::{self, EAGAIN, EDQUOT, EMFILE, ENFILE, ENOMEM, ENOSPC};
+        match Errno::from_raw(errno) {
+            EAGAIN | ENOMEM | EMFILE | ENFILE | ENOSPC | EDQUOT => Self::Shortage,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// How a worker ended.

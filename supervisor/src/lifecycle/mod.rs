@@ -55,7 +55,7 @@ mod tests;
 
 pub use action::{Action, AdoptOrder, SpawnOrder};
 pub use config::Config;
-pub use event::{Event, Exit, ExitStatus, Package, Remains, Submitted};
+pub use event::{Event, Exit, ExitStatus, Package, Remains, StartFault, Submitted};
 pub use ids::{CommitId, ModuleKey, Mono, Now, ResourceId, Ticket};
 pub(crate) use ids::{DEFAULT_TENANT, default_tenant};
 pub use spec::{Backoff, Health, HttpOffer, ModuleSpec, ProvidedService, RestartPolicy, Runtime, Timeouts};

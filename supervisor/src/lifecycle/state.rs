@@ -106,7 +106,7 @@ impl State {
             Event::Request(submitted) => self.request(*submitted, turn),
             Event::Persisted { commit, result } => self.persisted(commit, &result, turn),
             Event::SpawnDone { worker, pid, start_time } => self.spawn_done(worker, pid, start_time, turn),
-            Event::SpawnFailed { worker, reason } => self.spawn_failed(worker, &reason, turn),
+            Event::SpawnFailed { worker, reason, fault } => self.spawn_failed(worker, &reason, fault, turn),
             Event::Adopted { worker, started } => self.adopted(worker, started, turn),
             Event::Lost { worker, exit } => self.lost(worker, &exit, turn),
             Event::Message { worker, message } => self.message(worker, message, turn),

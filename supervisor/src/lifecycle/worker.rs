@@ -99,6 +99,8 @@ pub(super) enum Outcome {
     Vacate,
     /// It is started again at once; this end is not its fault.
     Again,
+    /// The host had not what its start takes: it is tried again for as long as that lasts.
+    Short,
     /// It has failed.
     Fail {
         /// Whether its policy allows another try.

@@ -8,7 +8,7 @@ use mortise_control::WorkerId;
 use super::state::State;
 use super::turn::{About, Turn};
 use super::worker::{Frost, LeaveStage, Leaving, Life, Link, Outcome, Why, Worker};
-use super::{Action, Exit, ExitStatus, Remains, Timer};
+use super::{Action, Exit, ExitStatus, Remains, StartFault, Timer};
 use crate::api::EventKind;
 use crate::store::EndKind;
 
@@ -71,10 +71,13 @@ impl State {
         self.runs_now(id);
     }
 
-    pub(super) fn spawn_failed(&mut self, id: WorkerId, reason: &str, turn: &mut Turn<'_>) {
+    pub(super) fn spawn_failed(&mut self, id: WorkerId, reason: &str, fault: StartFault, turn: &mut Turn<'_>) {
         if self.slots.get(id).is_some_and(|it| it.life == Life::Spawning) {
             let Some(worker) = self.slots.get(id) else { return };
-            let outcome = self.outcome(worker, false);
+            let outcome = match (self.outcome(worker, false), fault) {
+                (Outcome::Fail { .. }, StartFault::Shortage) => Outcome::Short,
+                (outcome, _) => outcome,
+            };
             self.end_worker(id, format!("it could not be started: {reason}"), outcome, turn);
         }
     }
@@ -182,6 +185,12 @@ impl State {
             Outcome::Vacate => self.vacate(id),
             Outcome::Again => self.respawn(id, turn),
             Outcome::Exit => self.settle_worker(id, EndKind::Exited, turn),
+            Outcome::Short => {
+                // The pause grows, and the last failure before the limit is never reached by this alone.
+                let most = worker.spec.crash_limit.map_or(u32::MAX, |it| it.saturating_sub(1));
+                worker.failures = worker.failures.saturating_add(1).min(most);
+                self.back_off(id, turn);
+            }
             Outcome::Fail { again } => {
                 worker.failures = worker.failures.saturating_add(1);
                 let limit = worker.spec.crash_limit;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::cgroup::CgroupError;
+use crate::lifecycle::StartFault;
 
 /// Why a worker was not started. What was made for it is still to be removed.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,18 @@ pub enum SpawnError {
     /// The spawning thread is gone.
     #[error("the supervisor is stopping")]
     Stopping,
+}
+
+impl SpawnError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> StartFault {
+        match self {
+            Self::Kernel { errno, .. } | Self::Step { errno, .. } => StartFault::of_errno(*errno as i32),
+            Self::Group(_) | Self::RunFolder { .. } => StartFault::of(self),
+            Self::Spec { .. } | Self::Silent(_) | Self::Stopping => StartFault::Other,
+        }
+    }
 }
 
 fn kernel_said(errno: Errno) -> String {

@@ -51,6 +51,21 @@ fn a_crash_loop_ends_as_failed_with_its_reason_and_stays_so_over_a_restart() {
 }
 
 #[test]
+fn a_host_that_lacks_something_for_a_start_is_waited_for_however_long_it_takes() {
+    let mut host = running_platform();
+    (host.spawn_fails, host.short) = (20, true);
+    host.exit(host.worker("spell"), ExitStatus::Code(3));
+    host.quiesce();
+    assert_eq!(host.spawn_fails, 0, "each was tried");
+    assert!(host.reaches(host.worker("site"), "spell", host.worker("spell")));
+    // Whatever else keeps it from being started is not.
+    (host.spawn_fails, host.short) = (20, false);
+    host.exit(host.worker("spell"), ExitStatus::Code(3));
+    host.quiesce();
+    assert_eq!(state_of(&host, "spell").0, WorkerState::Failed);
+}
+
+#[test]
 fn failures_are_forgotten_by_who_has_run_long_enough() {
     let mut host = running_platform();
     for _ in 0..5 {

@@ -13,8 +13,8 @@ use crate::api::{ApiError, Operation, OperationId, OperationState, Request, Tena
 use crate::lifecycle::turn::Turn;
 use crate::lifecycle::worker::LeaveStage;
 use crate::lifecycle::{
-    Action, Config, Event, Exit, ExitStatus, ModuleKey, Mono, Now, Package, Remains, ResourceId, State, Submitted,
-    Ticket, Timer,
+    Action, Config, Event, Exit, ExitStatus, ModuleKey, Mono, Now, Package, Remains, ResourceId, StartFault, State,
+    Submitted, Ticket, Timer,
 };
 use crate::store::{Change, Records, WorkerRecord};
 
@@ -65,6 +65,8 @@ pub(super) struct Host {
     pub(super) store_fails: u32,
     pub(super) vices: BTreeMap<(String, u64), BTreeSet<Vice>>,
     pub(super) spawn_fails: u32,
+    /// Whether it is the host that lacks something then.
+    pub(super) short: bool,
     pub(super) channel_fails: u32,
     pub(super) load_fails: u32,
     pub(super) busy_groups: u32,
@@ -122,6 +124,7 @@ impl Host {
             store_fails: 0,
             vices: BTreeMap::new(),
             spawn_fails: 0,
+            short: false,
             channel_fails: 0,
             load_fails: 0,
             busy_groups: 0,
@@ -598,8 +601,11 @@ impl Host {
         self.groups.insert(worker);
         if self.spawn_fails > 0 {
             self.spawn_fails -= 1;
-            let reason = "mount: EPERM".to_owned();
-            return self.coming(Source::Process(worker), Event::SpawnFailed { worker, reason });
+            let (reason, fault) = match self.short {
+                true => ("clone3: EAGAIN".to_owned(), StartFault::Shortage),
+                false => ("mount: EPERM".to_owned(), StartFault::Other),
+            };
+            return self.coming(Source::Process(worker), Event::SpawnFailed { worker, reason, fault });
         }
         self.next_pid += 1;
         let vices =

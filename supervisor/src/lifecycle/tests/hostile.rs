@@ -6,7 +6,7 @@ use super::host::Host;
 use super::platform::{platform, running_platform};
 use super::process::Vice;
 use super::world::*;
-use crate::lifecycle::{Event, Exit, Remains, Timer};
+use crate::lifecycle::{Event, Exit, Remains, StartFault, Timer};
 
 fn hello(host: &Host, worker: WorkerId, change: impl Fn(&mut Hello)) -> Event {
     let ToSupervisor::Hello(mut hello) = host.processes[&worker].hello() else { unreachable!() };
@@ -101,7 +101,7 @@ fn lies_and_late_events_change_nothing() {
         Event::Lost { worker: site, exit: Exit::default() },
         Event::Adopted { worker: site, started: jiff::Timestamp::UNIX_EPOCH },
         Event::SpawnDone { worker: site, pid: 1, start_time: 1 },
-        Event::SpawnFailed { worker: site, reason: "late".to_owned() },
+        Event::SpawnFailed { worker: site, reason: "late".to_owned(), fault: StartFault::Other },
         Event::GroupGone { worker: site, remains: Remains::default() },
         Event::GroupBusy { worker: site, processes: 1, reason: "late".to_owned() },
         Event::ChannelFailed { channel: foreign, reason: "late".to_owned() },

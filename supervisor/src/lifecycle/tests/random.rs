@@ -151,7 +151,10 @@ fn run(host: &mut Host, commands: Vec<Command>) {
                 }
             }
             Command::StoreFails(times) => host.store_fails = times.into(),
-            Command::SpawnFails => host.spawn_fails += 1,
+            Command::SpawnFails => {
+                host.spawn_fails += 1;
+                host.short = !host.short;
+            }
             Command::ChannelFails => host.channel_fails += 1,
             Command::LoadFails => host.load_fails += 1,
             Command::GroupBusy => host.busy_groups += 1,

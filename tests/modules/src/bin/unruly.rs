@@ -130,8 +130,10 @@ impl Unruly for Module {
 
 #[module_runtime::main]
 async fn main(worker: Worker) -> Result<(), module_runtime::Error> {
-    if worker.configuration("never-ready").is_some() {
-        return Err(module_runtime::Error::other("it was told never to be ready"));
+    match worker.configuration("never-ready") {
+        None => {}
+        Some("hang") => std::future::pending().await,
+        Some(_) => return Err(module_runtime::Error::other("it was told never to be ready")),
     }
     let module = Module { version: worker.version().to_string(), kept: Mutex::default() };
     worker.serve(UnrulyServer::new(module)).run().await
