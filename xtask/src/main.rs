@@ -14,6 +14,7 @@ mod dist;
 mod figures;
 mod fuzz;
 mod plot;
+mod restarts;
 mod suites;
 mod swaps;
 mod vm;

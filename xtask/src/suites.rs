@@ -29,6 +29,8 @@ pub struct Test {
     debian: Debian,
     #[arg(skip = CUTS)]
     cuts: u32,
+    #[arg(skip)]
+    without_sync: bool,
 }
 
 /// Run the whole-system tests in a virtual machine with systemd and cgroup v2, then install, restart, reboot and purge the Debian package.
@@ -43,11 +45,18 @@ pub struct Vm {
     /// How often the power is cut while operations run
     #[arg(long, default_value_t = CUTS)]
     cuts: u32,
+    /// Power cuts of a supervisor that syncs nothing: the check has to find what they leave wrong
+    #[arg(long, requires = "filter")]
+    without_sync: bool,
 }
 
 impl Vm {
     pub fn run(self) -> Result<(), Failure> {
-        Test { quick: false, only: Some(Suite::Vm), filter: self.filter, debian: self.debian, cuts: self.cuts }.run()
+        let Self { filter, debian, cuts, without_sync } = self;
+        if without_sync && filter.as_deref() != Some(vm::CUTS) {
+            return Err("--without-sync is for power cuts: `cargo xtask vm cuts --without-sync`".into());
+        }
+        Test { quick: false, only: Some(Suite::Vm), filter, debian, cuts, without_sync }.run()
     }
 }
 
@@ -118,7 +127,7 @@ impl Test {
             println!("\n━━ {name}");
             let began = Instant::now();
             let mut tally = Tally::default();
-            let result = suite.run(&mut tally, self.filter.as_deref(), (self.debian, self.cuts));
+            let result = suite.run(&mut tally, self.filter.as_deref(), &self);
             if let Err(failure) = result.and_then(|()| tally.ran_something()) {
                 println!("{failure}");
                 tally.failed = tally.failed.max(1);
@@ -174,7 +183,7 @@ impl std::fmt::Display for Tally {
 }
 
 impl Suite {
-    fn run(self, tally: &mut Tally, filter: Option<&str>, machine: (Debian, u32)) -> Result<(), Failure> {
+    fn run(self, tally: &mut Tally, filter: Option<&str>, asked: &Test) -> Result<(), Failure> {
         let filter = filter.map(str::to_owned);
         match self {
             Self::Fmt => check(tally, cargo().args(["fmt", "--all", "--check"])),
@@ -228,7 +237,7 @@ impl Suite {
                 count(tally, tests.args(["--", "--test-threads=1"]))
             }
             Self::Demo => check(tally, cargo().args(["xtask", "demo", "--once"])),
-            Self::Vm => in_the_machine(tally, machine, filter.as_deref()),
+            Self::Vm => in_the_machine(tally, asked),
             Self::Fuzz => fuzz_all(tally, filter.as_deref()),
             Self::Deny => {
                 let tools = root().join("target/tools");
@@ -271,12 +280,14 @@ fn fuzz_all(tally: &mut Tally, filter: Option<&str>) -> Result<(), Failure> {
 }
 
 /// The whole-system tests in the virtual machine.
-fn in_the_machine(tally: &mut Tally, (debian, cuts): (Debian, u32), filter: Option<&str>) -> Result<(), Failure> {
+fn in_the_machine(tally: &mut Tally, asked: &Test) -> Result<(), Failure> {
     if let Some(why) = vm::unavailable() {
         tally.skipped.push(format!("vm: {why}"));
         return Ok(());
     }
-    vm::run_suite(debian, filter, cuts, |line| {
+    let Test { debian, cuts, without_sync, .. } = *asked;
+    let wanted = vm::Wanted { debian, filter: asked.filter.as_deref(), cuts, without_sync };
+    vm::run_suite(wanted, |line| {
         println!("  {line}");
         tally.add(line);
         if let Some(skipped) = line.strip_prefix("vm-skipped: ") {

@@ -3,8 +3,9 @@
 //! ```text
 //!   "mortise's copy \n"  format u32   then frames:  length u32   first 16 bytes of the payload's sha256   payload: Vec<Change>
 //! ```
-//! Numbers are little endian. It follows the store and is not synced with each change, so after a power cut it may be some seconds behind;
-//! after a crash of the supervisor it is at most one change behind, and caught up at the next start. What it can never be is ahead.
+//! Numbers are little endian. It follows the store and is synced a moment after a change, off the path of those who wait for one: after a
+//! power cut it may be that moment behind, after a crash of the supervisor one change, and it is caught up at the next start. What it can
+//! never be is ahead.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -43,6 +44,8 @@ struct Appended {
     file: File,
     length: u64,
     at_first: u64,
+    /// Whether all of it is on disk.
+    synced: bool,
 }
 
 /// What could be read of a copy.
@@ -81,7 +84,7 @@ impl StoreCopy {
         let Some(to) = &mut self.file else { return self.write_anew() };
         let frame = frame(changes);
         match (&to.file).write_all(&frame) {
-            Ok(()) => to.length += frame.len() as u64,
+            Ok(()) => (to.length, to.synced) = (to.length + frame.len() as u64, false),
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "the copy of the store is behind it");
                 // The next change finds it so, and writes all of it.
@@ -92,6 +95,24 @@ impl StoreCopy {
         if to.length > to.at_first * 2 + GROWTH {
             self.write_anew();
         }
+    }
+
+    /// What was appended is on disk after this, and outlives the power.
+    pub(super) fn sync(&mut self) {
+        let Some(to) = self.file.as_mut().filter(|it| !it.synced) else { return };
+        match to.file.sync_data() {
+            Ok(()) => to.synced = true,
+            Err(error) => {
+                // After a refused sync nobody knows what of it is there.
+                tracing::warn!(path = %self.path.display(), %error, "the copy of the store is behind it");
+                self.file = None;
+            }
+        }
+    }
+
+    /// Whether the power may take something of it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.file.as_ref().is_none_or(|it| !it.synced)
     }
 
     fn write_anew(&mut self) {
@@ -110,7 +131,8 @@ pub(super) fn path_of(store: &Path) -> PathBuf {
 
 fn append_to(path: &Path, length: u64) -> io::Result<Appended> {
     let file = OpenOptions::new().append(true).open(path)?;
-    Ok(Appended { file, length, at_first: length })
+    // What its last writer left unsynced is still only in memory, if the power stayed on.
+    Ok(Appended { file, length, at_first: length, synced: false })
 }
 
 fn write(path: &Path, fold: &Fold) -> io::Result<Appended> {
@@ -122,12 +144,16 @@ fn write(path: &Path, fold: &Fold) -> io::Result<Appended> {
     let new = path.with_extension("copy.new");
     let _ = fs::remove_file(&new);
     let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
-    let written = file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, path));
+    let named = |()| {
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    let written = file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(named);
     if let Err(error) = written {
         let _ = fs::remove_file(&new);
         return Err(error);
     }
-    Ok(Appended { file, length: bytes.len() as u64, at_first: bytes.len() as u64 })
+    Ok(Appended { file, length: bytes.len() as u64, at_first: bytes.len() as u64, synced: true })
 }
 
 fn frame(changes: &[Change]) -> Vec<u8> {

@@ -136,6 +136,18 @@ impl Store {
             copy.follow(changes);
         }
     }
+
+    /// Brings the copy to the disk, if it is not there.
+    pub(super) fn sync_copy(&mut self) {
+        if let Some(copy) = &mut self.copy {
+            copy.sync();
+        }
+    }
+
+    /// Whether a loss of power would leave the copy behind.
+    pub(super) fn copy_is_behind(&self) -> bool {
+        self.copy.as_ref().is_some_and(StoreCopy::is_behind)
+    }
 }
 
 fn opener(path: &Path) -> Opener {

@@ -2,13 +2,17 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Change, Store, StoreError};
 use crate::lifecycle::{CommitId, Event};
 
 /// Between two looks at a disk on which nothing can be read.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// The copy of the store is synced so long after the first change that it is behind: nobody waits for it, and a power cut that damages the
+/// store as well costs no more than this.
+const COPY_WITHIN: Duration = Duration::from_millis(200);
 
 /// Commits in order, on a thread of its own.
 #[derive(Debug)]
@@ -60,7 +64,13 @@ impl StoreWriter {
 }
 
 fn write(mut store: Store, incoming: &Receiver<Order>, closed: &Receiver<()>, mut answer: impl FnMut(Event)) {
-    while let Ok(Order { commit, changes }) = incoming.recv() {
+    let mut copy_by = store.copy_is_behind().then(Instant::now);
+    while let Some(next) = next(incoming, copy_by) {
+        let Next::Order(Order { commit, changes }) = next else {
+            store.sync_copy();
+            copy_by = None;
+            continue;
+        };
         let result = match store.commit(&changes) {
             Err(StoreError::Unclear { .. }) => match look_until_clear(&mut store, closed) {
                 Some(true) => Ok(()),
@@ -70,6 +80,29 @@ fn write(mut store: Store, incoming: &Receiver<Order>, closed: &Receiver<()>, mu
             other => other.map_err(|error| error.to_string()),
         };
         answer(Event::Persisted { commit, result });
+        if store.copy_is_behind() {
+            copy_by.get_or_insert_with(|| Instant::now() + COPY_WITHIN);
+        }
+    }
+    store.sync_copy();
+}
+
+enum Next {
+    Order(Order),
+    SyncCopy,
+}
+
+/// What is to be done next; none: nothing more.
+fn next(incoming: &Receiver<Order>, copy_by: Option<Instant>) -> Option<Next> {
+    let Some(copy_by) = copy_by else { return incoming.recv().ok().map(Next::Order) };
+    let now = Instant::now();
+    if copy_by <= now {
+        return Some(Next::SyncCopy);
+    }
+    match incoming.recv_timeout(copy_by - now) {
+        Ok(order) => Some(Next::Order(order)),
+        Err(RecvTimeoutError::Timeout) => Some(Next::SyncCopy),
+        Err(RecvTimeoutError::Disconnected) => None,
     }
 }
 

@@ -159,6 +159,27 @@ a_group_that_stays_busy_blocks_nothing_else() {
   eventually checked
   [ "$(report failed)" = $failed ]
 }
+an_upgrade_that_fails_late_is_followed_by_the_unit_s_own_program() {
+  under_load; mark
+  # Its self-check does not look at the base.
+  local base=/usr/lib/mortise/base/module.toml tries
+  cp $base /run/base.toml
+  sed -i 's/^runtime = .*/runtime = "sdk"/' $base
+  cp -r /usr/lib/mortise /opt/mortise
+  fails mortise --timeout 10s upgrade /opt/mortise/mortised
+  # That one has ended so that the unit is started again; its own program finds the same, and that is for an operator.
+  eventually is mortised ActiveState failed
+  is mortised ExecMainStatus 78
+  told
+  [ "$(told | grep -c 'mortised.service: Main process exited, code=exited, status=1/FAILURE')" = 1 ]
+  [ "$(told | grep -c 'mortised.service: Main process exited, code=exited, status=78/CONFIG')" = 1 ]
+  checked
+  cp /run/base.toml $base
+  systemctl start mortised
+  nothing_was_lost
+  rm -r /opt/mortise
+}
 faults="a_clock_that_jumps_a_year_changes_no_deadline a_supervisor_that_stood_still_goes_on_where_it_was
   a_supervisor_that_hangs_is_replaced_by_the_watchdog a_worker_that_is_stopped_loses_its_calls_and_its_place
-  a_base_out_of_memory_comes_back_and_nobody_is_refused a_group_that_stays_busy_blocks_nothing_else"
+  a_base_out_of_memory_comes_back_and_nobody_is_refused a_group_that_stays_busy_blocks_nothing_else
+  an_upgrade_that_fails_late_is_followed_by_the_unit_s_own_program"

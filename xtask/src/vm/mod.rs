@@ -21,7 +21,7 @@ use image::Image;
 use machine::{Disk, Machine, Next};
 
 /// The filter that asks for power cuts alone.
-const CUTS: &str = "cuts";
+pub const CUTS: &str = "cuts";
 
 /// Why the machine cannot be had here, if it cannot.
 pub fn unavailable() -> Option<&'static str> {
@@ -31,13 +31,29 @@ pub fn unavailable() -> Option<&'static str> {
     (!cfg!(target_arch = "x86_64")).then_some("the machine is an x86_64 one")
 }
 
+/// What is done in the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    pub debian: Debian,
+    pub filter: Option<&'a str>,
+    /// How often its power is cut.
+    pub cuts: u32,
+    /// Whether the supervisor syncs nothing, so that the check of what the cuts leave is to find something wrong.
+    pub without_sync: bool,
+}
+
 /// Runs the whole-system tests in the machine, cuts its power so many times, and hands over each line that is printed.
 ///
 /// # Errors
 /// The machine could not be built or started, or did not come to its end.
-pub fn run_suite(debian: Debian, filter: Option<&str>, cuts: u32, mut line: impl FnMut(&str)) -> Result<(), Failure> {
+pub fn run_suite(wanted: Wanted<'_>, mut line: impl FnMut(&str)) -> Result<(), Failure> {
+    let Wanted { debian, filter, cuts, without_sync } = wanted;
     let image = Image::ready(debian)?;
     let scratch = tempfile::tempdir()?;
+    if without_sync {
+        let payload = payload::payload_without_sync(scratch.path())?;
+        return cuts::are_noticed(&image, &payload, cuts, line);
+    }
     if filter != Some(CUTS) {
         let payload = payload::payload(scratch.path(), filter.unwrap_or(""))?;
         let machine = Machine::start(&image, Disk::Passing, &payload)?;

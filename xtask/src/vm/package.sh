@@ -118,7 +118,8 @@ a_reload_takes_all_or_nothing() {
   # Wrong: the reload fails, and nothing has changed.
   echo 'logg = "info"' > $drop_in
   fails systemctl reload mortised
-  is mortised StatusText ready
+  eventually sh -c 'systemctl show --value -p StatusText mortised | grep "ready; mortise.toml was refused (1 error"'
+  is mortised ActiveState active
   journalctl -b -u mortised -o cat | grep 'did you mean `log`'
   # Right, but not at run time: the status tells.
   echo 'listen = ["127.0.0.1:9999"]' > $drop_in
@@ -234,8 +235,11 @@ first_boot() {
     restarts_of_the_supervisor_lose_nothing a_reload_takes_all_or_nothing a_wrong_configuration_is_not_tried_again \
     it_is_exposed_no_more_than_documented $faults a_stop_of_the_target_goes_in_order_and_kills_who_does_not_end \
     a_stop_of_the_target_ends_in_its_time a_shutdown_lasts stopping_the_target_drains modules_are_back_after_a_start \
-    sockets_of_systemd_hold_what_comes_meanwhile
+    sockets_of_systemd_hold_what_comes_meanwhile requires_modules
   do [[ $it = installs || $it =~ $only ]] && step $it; done
 }
-second_boot() { for it in modules_are_back_after_a_reboot a_purge_leaves_nothing; do step $it; done; }
+second_boot() {
+  local it
+  for it in starts_overlap_and_required_modules_come_before_ready modules_are_back_after_a_reboot a_purge_leaves_nothing; do step $it; done
+}
 tell() { echo "test result: $([ $failed = 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored"; }

@@ -23,10 +23,17 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("ask.py", include_str!("cuts/ask.py")),
 ];
 
+/// A library that is preloaded into the supervisor if it is there.
+const WITHOUT_SYNC: &str = "without_sync.so";
+
 /// A disk with the programs, the Debian package and, if any of them are to run, the whole-system tests. The programs are optimised:
 /// unoptimised ones are five times as slow where the processor is emulated, and each `mortise install` of one that has all its symbols
 /// packs, hashes and unpacks twenty megabytes. The tests themselves are those that run on this host.
 pub(super) fn payload(scratch: &Path, filter: &str) -> Result<PathBuf, Failure> {
+    laid_out(scratch, filter, None)
+}
+
+fn laid_out(scratch: &Path, filter: &str, library: Option<&Path>) -> Result<PathBuf, Failure> {
     let artifacts = Artifacts::build(Profile::Release)?;
     let content = scratch.join("payload");
     let programs = content.join("programs");
@@ -46,11 +53,23 @@ pub(super) fn payload(scratch: &Path, filter: &str) -> Result<PathBuf, Failure> 
     for (name, script) in SCRIPTS {
         fs::write(content.join(name), script.replace("FILTER", filter))?;
     }
+    if let Some(library) = library {
+        fs::copy(library, content.join(WITHOUT_SYNC))?;
+    }
     let size = output(Command::new("du").arg("-sm").arg(&content))?;
     let megabytes: u64 = size.split_whitespace().next().and_then(|it| it.parse().ok()).unwrap_or(1024);
     let file = scratch.join("payload.img");
     disk(&content, &file, megabytes + megabytes / 4 + 64)?;
     Ok(file)
+}
+
+/// The same with what keeps the supervisor from syncing anything.
+pub(super) fn payload_without_sync(scratch: &Path) -> Result<PathBuf, Failure> {
+    let source = scratch.join("without_sync.c");
+    fs::write(&source, include_str!("cuts/without_sync.c"))?;
+    let library = scratch.join(WITHOUT_SYNC);
+    run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source))?;
+    laid_out(scratch, super::CUTS, Some(&library))
 }
 
 /// The programs of the tests, into the folder.

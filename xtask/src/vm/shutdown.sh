@@ -1,4 +1,4 @@
-# The order of an end: `systemctl stop` of the target. Sourced by package.sh.
+# The order of an end and of a beginning: `systemctl stop` of the target, and a reboot. Sourced by package.sh.
 
 # A module that answers in its own time, does not hear SIGTERM and says that it needs so long to end.
 stubborn() {
@@ -92,4 +92,34 @@ a_stop_of_the_target_ends_in_its_time() {
   kill -9 $(pid stubborn)
   wait $stopping
   mortise uninstall stubborn
+}
+requires_modules() {
+  printf '[readiness]\nmodules = ["site", "spell", "legacy"]\nwithin = "5m"\n' > /etc/mortise/mortise.toml.d/50-readiness.toml
+  systemctl reload mortised
+  eventually is mortised StatusText ready
+}
+# After a reboot: all that is wanted starts at once, and READY comes after those that are required.
+starts_overlap_and_required_modules_come_before_ready() {
+  eventually is mortised ActiveState active
+  journalctl --sync
+  journalctl -q -b -o json --output-fields=MODULE,MESSAGE,__MONOTONIC_TIMESTAMP | python3 -c '
+import json, sys
+started, ready, unit_is_ready = {}, {}, int(sys.argv[1])
+for line in sys.stdin:
+    it = json.loads(line)
+    module, text, at = it.get("MODULE"), str(it.get("MESSAGE")), int(it["__MONOTONIC_TIMESTAMP"])
+    if module and text.startswith("started as process"):
+        started.setdefault(module, at)
+    elif module and text == "ready":
+        ready.setdefault(module, at)
+print("started", started, "ready", ready, "unit", unit_is_ready)
+for module in ("site", "spell", "legacy"):
+    assert ready[module] < unit_is_ready, module
+modules = set(started) & set(ready)
+assert {"base", "site", "spell", "markdown", "legacy"} <= modules, modules
+most = max(sum(started[it] <= at < ready[it] for it in modules) for at in started.values())
+print("starts at one time:", most)
+assert most >= 3, most
+' "$(systemctl show --value -p ActiveEnterTimestampMonotonic mortised)"
+  rm /etc/mortise/mortise.toml.d/50-readiness.toml
 }

@@ -177,6 +177,10 @@ fn the_copy_follows_every_change_and_is_caught_up_at_the_next_start() {
     store.commit(&[Change::RemoveModule(key(1))]).unwrap();
     let records = copied().records;
     assert_ne!(records, home.records);
+    // It is synced when nobody waits for it.
+    assert!(store.copy_is_behind());
+    store.sync_copy();
+    assert!(!store.copy_is_behind());
     drop(store);
     std::fs::write(home.copy(), &before[..before.len() - 3]).unwrap();
     drop(home.open().unwrap());

@@ -37,8 +37,9 @@ def state():
         }
         works = [worker for worker in it["workers"] if worker["state"] in ("ready", "published")]
         if runs and it.get("runtime") != "resource" and not works:
-            lacks.append(it["module"])
-    running = [it["id"] for it in told["operations"] if it["state"] == "running"]
+            ends = ["%s: %s" % (worker["state"], worker.get("reason")) for worker in it["workers"]]
+            lacks.append("%s (%s)" % (it["module"], "; ".join(ends)))
+    running = ["%s: %s" % (it["id"], json.dumps(it.get("steps"))) for it in told["operations"] if it["state"] == "running"]
     return modules, lacks + running, [it["id"] for it in told["operations"] if it["state"] == "done"]
 
 

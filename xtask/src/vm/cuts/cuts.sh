@@ -15,6 +15,12 @@ StandardOutput=file:/run/asked
 WantedBy=multi-user.target
 UNIT
   systemctl enable ask.service
+  if [ -e /payload/without_sync.so ]; then
+    mkdir -p /etc/systemd/system/mortised.service.d
+    printf '[Service]\nEnvironment=LD_PRELOAD=/payload/without_sync.so\n' > /etc/systemd/system/mortised.service.d/50-sync.conf
+    systemctl daemon-reload
+    systemctl restart mortised
+  fi
   touch /var/lib/cuts
   sync
 }
