@@ -41,6 +41,8 @@ impl Reserve {
     /// if there was one in reserve.
     pub async fn shed(&mut self, listener: &UnixListener, error: &io::Error) -> bool {
         if !matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) || self.kept.take().is_none() {
+            // Somebody else was quicker the last time.
+            self.kept = self.kept.take().or_else(take);
             return false;
         }
         if !std::mem::replace(&mut self.short, true) {
