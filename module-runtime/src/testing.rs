@@ -194,7 +194,7 @@ impl Running {
         let told = shared.state().told.get(&service).cloned();
         let mut targets = told.map(|it| it.targets).unwrap_or_default();
         targets.push(Target { channel, weight: 1, version: None });
-        self.route(ServiceRoute { service, offer: Offer::Published, targets, rules: Vec::new() });
+        self.route(ServiceRoute { service, offer: Offer::Published, denied: false, targets, rules: Vec::new() });
     }
 
     /// Says what the supervisor says when a service is withdrawn, or was never published: nobody offers it.
@@ -203,6 +203,17 @@ impl Running {
     /// A name that is none.
     pub fn unpublish(&self, service: &str) -> Result<(), Error> {
         self.offer(service, Offer::Nobody)
+    }
+
+    /// Says what the supervisor says when a service is another tenant's and this worker has no right to it.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn deny(&self, service: &str) -> Result<(), Error> {
+        let service = ServiceName::new(service)?;
+        let (targets, rules) = (Vec::new(), Vec::new());
+        self.route(ServiceRoute { service, offer: Offer::Nobody, denied: true, targets, rules });
+        Ok(())
     }
 
     /// Says that a service is published and has no worker now.
@@ -214,7 +225,13 @@ impl Running {
     }
 
     pub(crate) fn offer(&self, service: &str, offer: Offer) -> Result<(), Error> {
-        self.route(ServiceRoute { service: ServiceName::new(service)?, offer, targets: Vec::new(), rules: Vec::new() });
+        self.route(ServiceRoute {
+            service: ServiceName::new(service)?,
+            offer,
+            denied: false,
+            targets: Vec::new(),
+            rules: Vec::new(),
+        });
         Ok(())
     }
 

@@ -295,6 +295,10 @@ pub struct ServiceRoute {
     /// Whether it is to be had.
     #[serde(default)]
     pub offer: Offer,
+    /// The caller has no right to it, whether it is there or not: calls end at once. Then nobody offers it, too, which is what a worker
+    /// that does not know this field goes by.
+    #[serde(default)]
+    pub denied: bool,
     /// Who answers; weights are relative to each other.
     pub targets: Vec<Target>,
     /// What goes before those weights: [`crate::routing::choose`] says which version answers a call, then
@@ -400,6 +404,7 @@ mod tests {
         let route = ServiceRoute {
             service: ServiceName::new("spell").unwrap(),
             offer: Offer::Published,
+            denied: false,
             targets,
             rules: Vec::new(),
         };

@@ -68,6 +68,8 @@ pub(crate) enum Expected {
     Somebody,
     /// The supervisor has said that nobody offers the service.
     Nobody,
+    /// The supervisor has said that this worker has no right to it.
+    Denied,
 }
 
 #[derive(Debug, Default)]
@@ -156,8 +158,10 @@ impl Routes {
             if let Some(target) = self.pick(tags, except) {
                 return Ok(target);
             }
-            if self.table.load().expected == Expected::Nobody {
-                return Err(Failure::NoService);
+            match self.table.load().expected {
+                Expected::Somebody => {}
+                Expected::Nobody => return Err(Failure::NoService),
+                Expected::Denied => return Err(Failure::Denied),
             }
             match deadline {
                 None => changed.await,

@@ -110,6 +110,22 @@ async fn an_idempotent_call_without_another_target_says_at_its_deadline_that_it_
 }
 
 #[tokio::test]
+async fn who_has_no_right_to_a_service_is_told_so_at_once_and_so_is_who_waits_for_it() {
+    let harness = Harness::new("caller").start().unwrap();
+    let counter: CounterClient = harness.worker().client();
+    harness.publish("counter").unwrap();
+    let waiting = tokio::spawn({
+        let counter = counter.clone();
+        async move { counter.get().await }
+    });
+    harness.deny("counter").unwrap();
+    assert_eq!(waiting.await.unwrap(), Err(CallError::Failed(Failure::Denied)));
+    assert_eq!(counter.get().await, Err(CallError::Failed(Failure::Denied)));
+    harness.unpublish("counter").unwrap();
+    assert_eq!(counter.get().await, Err(CallError::Failed(Failure::NoService)));
+}
+
+#[tokio::test]
 async fn a_worker_answers_itself_what_its_own_module_has_published() {
     let harness = Harness::new("counter").base().start().unwrap();
     let worker = harness.worker();

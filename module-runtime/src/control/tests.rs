@@ -214,7 +214,13 @@ fn route(line: &Line, epoch: u64, channels: &[ChannelId]) {
     line.say(
         &ToWorker::Routes {
             epoch,
-            services: vec![ServiceRoute { service: service(), offer: Offer::Published, targets, rules: Vec::new() }],
+            services: vec![ServiceRoute {
+                service: service(),
+                offer: Offer::Published,
+                denied: false,
+                targets,
+                rules: Vec::new(),
+            }],
         },
         &[],
     );
@@ -534,6 +540,7 @@ fn what_is_longer_than_a_packet_arrives_both_ways() {
     let route = |n| ServiceRoute {
         service: ServiceName::new(&format!("service-number-{n}")).unwrap(),
         offer: Offer::Published,
+        denied: false,
         targets: targets.clone(),
         rules: Vec::new(),
     };

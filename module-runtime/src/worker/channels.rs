@@ -252,6 +252,7 @@ impl State {
         });
         let own = self.own.get(service).map(|it| Route { channel: Arc::clone(it.outgoing()), weight: 1 });
         let expected = match told.map(|it| it.offer) {
+            _ if told.is_some_and(|it| it.denied) => Expected::Denied,
             Some(Offer::Nobody) => Expected::Nobody,
             Some(Offer::Published | Offer::Own) | None => Expected::Somebody,
         };

@@ -210,6 +210,52 @@ pub enum Request {
         #[serde(default)]
         lift: BTreeSet<TenantLimit>,
     },
+    /// Let modules of another tenant call a service of this one, if its module.toml exports it and the other tenant imports it.
+    Export {
+        /// Whose service.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which.
+        #[schema(value_type = String)]
+        service: ServiceName,
+        /// Who may call it.
+        #[schema(value_type = String)]
+        to: TenantName,
+    },
+    /// Take that back: done when no module of the other tenant has a channel to it.
+    Unexport {
+        /// Whose service.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which.
+        #[schema(value_type = String)]
+        service: ServiceName,
+        /// Who may call it no more.
+        #[schema(value_type = String)]
+        to: TenantName,
+    },
+    /// Let this tenant's modules call the service of another tenant by this name, if that tenant exports it to this one. Until it does they
+    /// get `Denied`, whether it has such a service or not.
+    Import {
+        /// Whose modules.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which service.
+        #[schema(value_type = String)]
+        service: ServiceName,
+        /// Whose service.
+        #[schema(value_type = String)]
+        from: TenantName,
+    },
+    /// Take that back: the name is that of a service of the tenant's own again. Done when no module of it has a channel to the other.
+    Unimport {
+        /// Whose modules.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which service.
+        #[schema(value_type = String)]
+        service: ServiceName,
+    },
     /// Take away a tenant that has no modules. Its routes go with it.
     RemoveTenant {
         /// Which.
@@ -239,6 +285,10 @@ impl Request {
             | Self::ApplyRoutes { tenant, .. }
             | Self::RollbackRoutes { tenant }
             | Self::AddTenant { tenant, .. }
+            | Self::Export { tenant, .. }
+            | Self::Unexport { tenant, .. }
+            | Self::Import { tenant, .. }
+            | Self::Unimport { tenant, .. }
             | Self::SetTenant { tenant, .. }
             | Self::RemoveTenant { tenant } => tenant,
         }
@@ -252,6 +302,10 @@ impl Request {
             | Self::ApplyRoutes { .. }
             | Self::RollbackRoutes { .. }
             | Self::AddTenant { .. }
+            | Self::Export { .. }
+            | Self::Unexport { .. }
+            | Self::Import { .. }
+            | Self::Unimport { .. }
             | Self::SetTenant { .. }
             | Self::RemoveTenant { .. } => None,
             Self::Uninstall { module, .. }

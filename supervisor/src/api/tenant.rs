@@ -1,7 +1,9 @@
 //! Tenants: what each may have, and what it has.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
-use mortise_control::TenantName;
+use mortise_control::{ServiceName, TenantName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -92,6 +94,14 @@ pub struct TenantStatus {
     pub since: Option<Timestamp>,
     /// What it may have.
     pub limits: TenantLimits,
+    /// Services of its own that modules of other tenants may call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Object)]
+    pub exports: BTreeMap<ServiceName, BTreeSet<TenantName>>,
+    /// Services that its modules call of other tenants.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Object)]
+    pub imports: BTreeMap<ServiceName, TenantName>,
     /// What of that it has.
     pub used: TenantUse,
 }

@@ -311,6 +311,32 @@ pub enum Tenant {
         /// Which.
         name: TenantName,
     },
+    /// Let modules of another tenant call a service of `--tenant`, if its module.toml exports it and they import it.
+    Export {
+        /// Which service.
+        service: ServiceName,
+        /// Whose modules.
+        to: TenantName,
+    },
+    /// Take that back: done when none of them has a channel to it.
+    Unexport {
+        /// Which service.
+        service: ServiceName,
+        /// Whose modules.
+        to: TenantName,
+    },
+    /// Let modules of `--tenant` mean a service of another tenant by its name. Their calls are denied until that tenant exports it.
+    Import {
+        /// Which service.
+        service: ServiceName,
+        /// Whose.
+        from: TenantName,
+    },
+    /// Take that back: the name is that of a service of its own again.
+    Unimport {
+        /// Which service.
+        service: ServiceName,
+    },
     /// List tenants: what each has, and what it may have.
     Ls,
 }

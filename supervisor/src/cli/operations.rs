@@ -114,6 +114,10 @@ fn doing(request: &Request) -> String {
         Request::AddTenant { tenant, .. } => format!("adding the tenant {tenant}"),
         Request::SetTenant { tenant, .. } => format!("changing the limits of the tenant {tenant}"),
         Request::RemoveTenant { tenant } => format!("removing the tenant {tenant}"),
+        Request::Export { service, to, .. } => format!("exporting {service} to {to}"),
+        Request::Unexport { service, to, .. } => format!("taking {service} back from {to}"),
+        Request::Import { service, from, .. } => format!("importing {service} from {from}"),
+        Request::Unimport { service, .. } => format!("taking back the import of {service}"),
     }
 }
 
@@ -151,6 +155,14 @@ fn done(request: &Request) -> String {
         }
         Request::SetTenant { tenant, .. } => format!("changed the limits of the tenant {tenant}"),
         Request::RemoveTenant { tenant } => format!("removed the tenant {tenant}"),
+        Request::Export { service, to, .. } => {
+            format!("modules of {to} may call {service}, if module.toml exports it and {to} imports it")
+        }
+        Request::Unexport { service, to, .. } => format!("no module of {to} can call {service}"),
+        Request::Import { service, from, .. } => {
+            format!("{service} is that of {from}; calls are denied unless {from} exports it")
+        }
+        Request::Unimport { service, .. } => format!("{service} is a name of the tenant's own again"),
     }
 }
 

@@ -61,6 +61,7 @@ fn milli(text: &str) -> Option<u64> {
 
 /// `mortise tenant …`.
 pub async fn tenant(session: &Session, asked: Tenant) -> Done {
+    let tenant = session.tenant.clone();
     match asked {
         Tenant::Add { name, limits } => {
             let (limits, _) = gathered(&limits)?;
@@ -71,6 +72,14 @@ pub async fn tenant(session: &Session, asked: Tenant) -> Done {
             operations::change(session, Request::SetTenant { tenant: name, limits, lift }).await
         }
         Tenant::Rm { name } => operations::change(session, Request::RemoveTenant { tenant: name }).await,
+        Tenant::Export { service, to } => operations::change(session, Request::Export { tenant, service, to }).await,
+        Tenant::Unexport { service, to } => {
+            operations::change(session, Request::Unexport { tenant, service, to }).await
+        }
+        Tenant::Import { service, from } => {
+            operations::change(session, Request::Import { tenant, service, from }).await
+        }
+        Tenant::Unimport { service } => operations::change(session, Request::Unimport { tenant, service }).await,
         Tenant::Ls => list(session).await,
     }
 }

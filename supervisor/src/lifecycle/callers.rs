@@ -13,7 +13,7 @@ use super::module::Module;
 use super::state::State;
 use super::turn::Turn;
 use super::worker::{Frost, Life, Worker};
-use super::{Action, Timer};
+use super::{Action, ProvidedService, Timer};
 
 impl State {
     /// The rule for a caller.
@@ -40,8 +40,8 @@ impl State {
                 Target { channel, weight: callee.map_or(1, |it| self.default_share(it)), version }
             };
             let targets = self.targets(id, &service).into_iter().map(target).collect();
-            let offer = self.offer(id, &service);
-            routes.push(ServiceRoute { service, offer, targets, rules });
+            let (offer, denied) = (self.offer(id, &service), self.denies(id, &service));
+            routes.push(ServiceRoute { service, offer, denied, targets, rules });
         }
         self.send_routes(id, routes, turn);
     }
@@ -50,7 +50,7 @@ impl State {
     fn rules_of_calls(&self, id: WorkerId, service: &ServiceName) -> Vec<Rule> {
         let Some(caller) = self.slots.get(id) else { return Vec::new() };
         let mut rules = self.routes.of_calls(caller, service);
-        let publisher = self.index.publishers.get(&(caller.key.tenant.clone(), service.clone()));
+        let publisher = self.publisher(&caller.key.tenant, service);
         rules.extend(publisher.and_then(|it| self.modules.get(it)).and_then(Module::sharing));
         rules
     }
@@ -67,8 +67,8 @@ impl State {
             && !caller.is_kept()
             && callee.serves()
             && caller.key != callee.key
-            && callee.spec.provided(&edge.service).is_some_and(|it| it.http.is_none())
-            && self.index.publishers.get(&(caller.key.tenant.clone(), edge.service.clone())) == Some(&callee.key)
+            && callee.spec.provided(&edge.service).is_some_and(|it| it.http.is_none() && may_call(caller, callee, it))
+            && self.publisher(&caller.key.tenant, &edge.service) == Some(&callee.key)
             && self.in_charge(callee)
     }
 
@@ -78,7 +78,7 @@ impl State {
     }
 
     fn providers(&self, caller: &Worker, service: &ServiceName) -> impl Iterator<Item = &Worker> {
-        let publisher = self.index.publishers.get(&(caller.key.tenant.clone(), service.clone()));
+        let publisher = self.publisher(&caller.key.tenant, service);
         let module = publisher.and_then(|it| self.modules.get(it));
         module.into_iter().flat_map(|it| &it.workers).filter_map(|it| self.slots.get(*it))
     }
@@ -143,7 +143,7 @@ impl State {
     /// Whether the caller can expect an answer: a module that is to run has published the service, for calls.
     fn offer(&self, id: WorkerId, service: &ServiceName) -> Offer {
         let Some(caller) = self.slots.get(id) else { return Offer::Nobody };
-        let Some(key) = self.index.publishers.get(&(caller.key.tenant.clone(), service.clone())) else {
+        let Some(key) = self.publisher(&caller.key.tenant, service) else {
             return Offer::Nobody;
         };
         let running = self.modules.get(key).and_then(Module::current);
@@ -190,7 +190,7 @@ impl State {
 
     /// Whether the module that answers a service has too few workers ready to do without those of an earlier cohort.
     fn waits_for_fresh(&self, caller: &Worker, service: &ServiceName) -> bool {
-        let publisher = self.index.publishers.get(&(caller.key.tenant.clone(), service.clone()));
+        let publisher = self.publisher(&caller.key.tenant, service);
         publisher.is_some_and(|it| !self.staffed(it))
     }
 
@@ -267,6 +267,11 @@ impl State {
         self.touched.callers.insert(edge.caller);
         self.touch_routing_operations();
     }
+}
+
+/// Whether the callee's author has a service called by whoever its tenant allows it to, where that is another.
+pub(super) fn may_call(caller: &Worker, callee: &Worker, service: &ProvidedService) -> bool {
+    caller.key.tenant == callee.key.tenant || service.export
 }
 
 fn channels_of(routes: &[ServiceRoute]) -> BTreeSet<ChannelId> {

@@ -10,7 +10,7 @@
 //!
 //! The way through it: `state` (events in, rules until nothing is left to do), `touched` (whose rules run), `journal` (what goes to
 //! disk, and what follows when it is there). Then by subject: `requests`, `admission`, `refusals` and `operation`, `progress`;
-//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`; `channel`, `callers`, `reports`; `ingress`, `routes`; `tenants`, `quota`; `resources`;
+//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`; `channel`, `callers`, `reports`; `ingress`, `routes`; `tenants`, `quota`, `sharing`; `resources`;
 //! `restore`, `stop`; `snapshot` (what is shown) and `marked` (what of it may have changed).
 
 mod action;
@@ -37,6 +37,7 @@ mod requests;
 mod resources;
 mod restore;
 mod routes;
+mod sharing;
 mod slots;
 mod snapshot;
 mod spec;

@@ -161,8 +161,8 @@ impl State {
                 self.touch_module(&key);
             }
             Change::PutRoutes(record) => self.put_routes(*record),
-            Change::PutTenant(record) => self.tenants.put(*record),
-            Change::RemoveTenant(tenant) => self.tenants.remove(&tenant),
+            Change::PutTenant(record) => self.put_tenant(*record),
+            Change::RemoveTenant(tenant) => self.remove_tenant(&tenant),
             Change::PutWorker(_) | Change::PutOperation(_) | Change::RemoveOperation(_) | Change::PutMeta(_) => {}
         }
     }
@@ -222,9 +222,8 @@ impl State {
 
     fn touch_services<'a>(&mut self, key: &ModuleKey, services: impl Iterator<Item = &'a ServiceName>) {
         for service in services {
-            if let Some(callers) = self.index.callers.get(&(key.tenant.clone(), service.clone())) {
-                self.touched.callers.extend(callers);
-            }
+            let callers: Vec<WorkerId> = self.callers_of(&key.tenant, service).flatten().copied().collect();
+            self.touched.callers.extend(callers);
         }
         let Some(module) = self.modules.get(key) else { return };
         for worker in module.workers.iter().filter_map(|it| self.slots.get(*it)) {

@@ -150,8 +150,24 @@ impl Op {
         matches!(self.request(), Request::ApplyRoutes { .. } | Request::RollbackRoutes { .. })
     }
 
+    pub(super) fn concerns_sharing(&self) -> bool {
+        matches!(
+            self.request(),
+            Request::Export { .. } | Request::Unexport { .. } | Request::Import { .. } | Request::Unimport { .. }
+        )
+    }
+
     pub(super) fn concerns_tenant(&self) -> bool {
-        matches!(self.request(), Request::AddTenant { .. } | Request::SetTenant { .. } | Request::RemoveTenant { .. })
+        matches!(
+            self.request(),
+            Request::AddTenant { .. }
+                | Request::SetTenant { .. }
+                | Request::RemoveTenant { .. }
+                | Request::Export { .. }
+                | Request::Unexport { .. }
+                | Request::Import { .. }
+                | Request::Unimport { .. }
+        )
     }
 
     /// Whether it makes a new cohort beside the one in charge.
@@ -354,7 +370,11 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::RollbackRoutes { .. }
         | Request::AddTenant { .. }
         | Request::SetTenant { .. }
-        | Request::RemoveTenant { .. } => None,
+        | Request::RemoveTenant { .. }
+        | Request::Export { .. }
+        | Request::Unexport { .. }
+        | Request::Import { .. }
+        | Request::Unimport { .. } => None,
     };
     operation
 }
@@ -380,5 +400,9 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::AddTenant { .. } => "add tenant",
         Request::SetTenant { .. } => "set tenant",
         Request::RemoveTenant { .. } => "remove tenant",
+        Request::Export { .. } => "export",
+        Request::Unexport { .. } => "unexport",
+        Request::Import { .. } => "import",
+        Request::Unimport { .. } => "unimport",
     }
 }

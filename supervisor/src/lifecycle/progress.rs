@@ -4,6 +4,7 @@
 use mortise_control::{ServiceName, WorkerId};
 use semver::Version;
 
+use super::callers::may_call;
 use super::channel::{Edge, EdgeState, End, Stage as ChannelStage};
 use super::journal::Purpose;
 use super::operation::Stage;
@@ -29,6 +30,8 @@ impl State {
         let Some(key) = op.key.clone() else {
             if op.stage == Stage::Running && op.concerns_routes() && !self.stopping {
                 self.operate_routes(id, turn);
+            } else if op.stage == Stage::Running && op.concerns_sharing() {
+                self.operate_sharing(id, turn);
             } else if op.stage == Stage::Running && op.concerns_tenant() {
                 self.operate_tenant(id, turn);
             }
@@ -81,7 +84,11 @@ impl State {
             | Request::RollbackRoutes { .. }
             | Request::AddTenant { .. }
             | Request::SetTenant { .. }
-            | Request::RemoveTenant { .. } => {}
+            | Request::RemoveTenant { .. }
+            | Request::Export { .. }
+            | Request::Unexport { .. }
+            | Request::Import { .. }
+            | Request::Unimport { .. } => {}
         }
     }
 
@@ -427,19 +434,22 @@ impl State {
                 continue;
             }
             let service = &provided.service;
-            let Some(callers) = self.index.callers.get(&(key.tenant.clone(), service.clone())) else { continue };
             let first = last.unwrap_or(WorkerId { slot: 0, generation: 0 });
-            let mut callers = callers.range(first..).chain(callers.range(..first));
-            if let Some(caller) = callers.find(|it| self.lacks(**it, key, service)) {
-                return Unrouted::Caller(*caller);
+            for callers in self.callers_of(&key.tenant, service) {
+                let mut callers = callers.range(first..).chain(callers.range(..first));
+                if let Some(caller) = callers.find(|it| self.lacks(**it, key, service)) {
+                    return Unrouted::Caller(*caller);
+                }
             }
         }
         Unrouted::Nobody
     }
 
     /// Whether a caller can take routes to a service of the module and does not have them.
-    fn lacks(&self, caller: WorkerId, key: &ModuleKey, service: &ServiceName) -> bool {
-        self.slots.get(caller).filter(|it| it.takes_routes()).is_some_and(|it| !self.is_routed_to(it, key, service))
+    pub(super) fn lacks(&self, caller: WorkerId, key: &ModuleKey, service: &ServiceName) -> bool {
+        let caller = self.slots.get(caller).filter(|it| it.takes_routes());
+        let meant = caller.filter(|it| self.publisher(&it.key.tenant, service) == Some(key));
+        meant.is_some_and(|it| !self.is_routed_to(it, key, service))
     }
 
     fn is_routed_to(&self, caller: &Worker, key: &ModuleKey, service: &ServiceName) -> bool {
@@ -448,7 +458,8 @@ impl State {
         }
         let Some(module) = self.modules.get(key) else { return true };
         let callees = module.workers.iter().filter_map(|it| self.slots.get(*it));
-        let called = |it: &&Worker| it.key != caller.key && it.stays() && it.connected();
+        let may_call = |it: &Worker| it.spec.provided(service).is_none_or(|offered| may_call(caller, it, offered));
+        let called = |it: &&Worker| it.key != caller.key && it.stays() && it.connected() && may_call(it);
         callees.filter(|it| called(it) && module.stands(it.cohort)).all(|callee| {
             let edge = Edge { caller: caller.id, callee: callee.id, service: service.clone() };
             match self.edges.get(&edge) {
@@ -488,6 +499,10 @@ impl State {
                         | Request::Share { .. }
                         | Request::ApplyRoutes { .. }
                         | Request::RollbackRoutes { .. }
+                        | Request::Export { .. }
+                        | Request::Unexport { .. }
+                        | Request::Import { .. }
+                        | Request::Unimport { .. }
                 )
             })
             .map(|it| it.operation.id.clone())

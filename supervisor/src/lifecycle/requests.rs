@@ -187,6 +187,10 @@ impl State {
             Request::AddTenant { tenant, limits } => self.plan_add_tenant(tenant, limits, turn),
             Request::SetTenant { tenant, limits, lift } => self.plan_set_tenant(tenant, limits, lift, turn),
             Request::RemoveTenant { tenant } => self.plan_remove_tenant(tenant),
+            Request::Export { tenant, service, to } => self.plan_export(tenant, service, to, turn),
+            Request::Unexport { tenant, service, to } => self.plan_unexport(tenant, service, to),
+            Request::Import { tenant, service, from } => self.plan_import(tenant, service, from, turn),
+            Request::Unimport { tenant, service } => self.plan_unimport(tenant, service),
         }?;
         self.within_quota(request, &plan)?;
         Ok(plan)

@@ -155,7 +155,11 @@ impl State {
             | Request::RollbackRoutes { .. }
             | Request::AddTenant { .. }
             | Request::SetTenant { .. }
-            | Request::RemoveTenant { .. } => false,
+            | Request::RemoveTenant { .. }
+            | Request::Export { .. }
+            | Request::Unexport { .. }
+            | Request::Import { .. }
+            | Request::Unimport { .. } => false,
         };
         if concerned && matches!(op.stage, OpStage::Running | OpStage::Committing) {
             op.trouble.get_or_insert_with(|| super::refusals::failed(crate::api::Blame::Module, text));

@@ -45,7 +45,7 @@ impl State {
             state.time_kept(key, &mut turn);
         }
         for record in records.tenants {
-            state.tenants.put(record);
+            state.put_tenant(record);
         }
         state.restore_quotas(&mut turn);
         for record in records.routes {

@@ -66,6 +66,9 @@ pub struct ProvidedService {
     pub service: ServiceName,
     /// Some: requests reach it by HTTP through the base, and there are no channels to it. None: typed calls by channel.
     pub http: Option<HttpOffer>,
+    /// Whether other tenants' modules may call it, once both tenants allow it.
+    #[serde(default)]
+    pub export: bool,
 }
 
 /// Where the ingress offers a service.

@@ -26,8 +26,8 @@ impl State {
         }
         !workers.any(|worker| {
             worker.spec.provides.iter().any(|provided| {
-                let callers = self.index.callers.get(&(key.tenant.clone(), provided.service.clone()));
-                callers.into_iter().flatten().filter_map(|it| self.slots.get(*it)).any(|it| it.key != *key)
+                let callers = self.callers_of(&key.tenant, &provided.service);
+                callers.flatten().filter_map(|it| self.slots.get(*it)).any(|it| it.key != *key)
             })
         })
     }

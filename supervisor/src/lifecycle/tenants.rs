@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mortise_control::TenantName;
+use mortise_control::{ServiceName, TenantName};
 
 use super::refusals as refuse;
 use super::requests::{Plan, Then};
@@ -43,9 +43,22 @@ impl TenantBook {
         self.records.get(tenant)
     }
 
+    pub(super) fn records(&self) -> impl Iterator<Item = &TenantRecord> {
+        self.records.values()
+    }
+
     /// What a tenant may have.
     pub(super) fn limits(&self, tenant: &TenantName) -> TenantLimits {
         self.records.get(tenant).map(|it| it.limits).unwrap_or_default()
+    }
+
+    /// Tenants whose modules mean this tenant's service.
+    pub(super) fn importers<'a>(
+        &'a self,
+        owner: &'a TenantName,
+        service: &'a ServiceName,
+    ) -> impl Iterator<Item = &'a TenantName> + Clone + 'a {
+        self.records.values().filter(move |it| it.imports.get(service) == Some(owner)).map(|it| &it.tenant)
     }
 
     pub(super) fn channel_made(&mut self, payer: &TenantName) {
@@ -89,7 +102,7 @@ impl State {
                 .remedy(format!("`mortise tenant set {tenant} LIMIT=VALUE` changes its limits.")));
         }
         checked(limits)?;
-        let record = TenantRecord { tenant: tenant.clone(), since: turn.now.wall, limits: *limits };
+        let record = TenantRecord { limits: *limits, ..TenantRecord::new(tenant.clone(), turn.now.wall) };
         Ok(Plan::of_tenant(vec![Change::PutTenant(Box::new(record))], Then::Work))
     }
 
@@ -103,9 +116,8 @@ impl State {
         self.no_other_of_tenant(tenant)?;
         self.known_tenant(tenant)?;
         checked(limits)?;
-        let since = self.tenants.get(tenant).map_or(turn.now.wall, |it| it.since);
-        let limits = self.tenants.limits(tenant).changed(limits, lift.iter().copied());
-        let record = TenantRecord { tenant: tenant.clone(), since, limits };
+        let mut record = self.tenant_record(tenant, turn);
+        record.limits = record.limits.changed(limits, lift.iter().copied());
         Ok(Plan::of_tenant(vec![Change::PutTenant(Box::new(record))], Then::Work))
     }
 
@@ -126,6 +138,7 @@ impl State {
                 .remedy(format!("`mortise --tenant {tenant} uninstall MODULE` each of them first.")));
         }
         let mut changes = vec![Change::RemoveTenant(tenant.clone())];
+        changes.extend(self.forgotten_by_others(tenant)?);
         if let Some(record) = self.routes.record(tenant) {
             changes.push(Change::PutRoutes(Box::new(RoutesRecord { kept: Vec::new(), ..record })));
         }
@@ -146,6 +159,11 @@ impl State {
 
     pub(super) fn no_other_of_tenant(&self, tenant: &TenantName) -> Result<(), ApiError> {
         self.operations.on_tenant(tenant).map_or(Ok(()), |op| Err(refuse::busy(op)))
+    }
+
+    /// What there is of a tenant on disk, or would be.
+    pub(super) fn tenant_record(&self, tenant: &TenantName, turn: &Turn<'_>) -> TenantRecord {
+        self.tenants.get(tenant).cloned().unwrap_or_else(|| TenantRecord::new(tenant.clone(), turn.now.wall))
     }
 
     /// Done when the host enforces it, or has said why not.
@@ -192,6 +210,8 @@ impl State {
             tenant: tenant.clone(),
             since: self.tenants.get(tenant).map(|it| it.since),
             limits: self.tenants.limits(tenant),
+            exports: self.tenants.get(tenant).map(|it| it.exports.clone()).unwrap_or_default(),
+            imports: self.tenants.get(tenant).map(|it| it.imports.clone()).unwrap_or_default(),
             used: used.remove(tenant).unwrap_or_default(),
         };
         names.into_iter().map(status).collect()

@@ -92,6 +92,8 @@ pub struct ProvidesFile {
     pub service: Option<String>,
     /// Where the ingress offers the service; without it the service is reached by calls only.
     pub http: Option<HttpFile>,
+    /// Whether it may be called by other tenants' modules, once both tenants allow it. Default: false.
+    pub export: Option<bool>,
 }
 
 /// Where the ingress offers a service.

@@ -39,7 +39,8 @@ fn runtime(manifest: &Manifest) -> lifecycle::Runtime {
 
 fn provided(provided: &Provided) -> ProvidedService {
     let offer = |it: &super::HttpRoute| HttpOffer { host: it.host.clone(), prefix: it.prefix.clone() };
-    ProvidedService { service: provided.service.clone(), http: provided.http.as_ref().map(offer) }
+    let http = provided.http.as_ref().map(offer);
+    ProvidedService { service: provided.service.clone(), http, export: provided.export }
 }
 
 impl From<RestartPolicy> for lifecycle::RestartPolicy {

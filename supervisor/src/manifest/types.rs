@@ -92,6 +92,8 @@ pub struct Provided {
     pub service: ServiceName,
     /// Where the ingress offers it.
     pub http: Option<HttpRoute>,
+    /// Whether other tenants' modules may call it, once both tenants allow it.
+    pub export: bool,
 }
 
 /// Where the ingress offers a service.

@@ -200,7 +200,7 @@ fn provides(check: &mut Check, list: &[ProvidesFile], runtime: Option<RuntimeKin
             check.twice(&key, "service", text, &first);
             continue;
         }
-        provided.push(Provided { service, http: route });
+        provided.push(Provided { service, http: route, export: entry.export.unwrap_or(false) });
     }
     if list.is_empty() && runtime == Some(RuntimeKind::Http) {
         let allowed = "[[provides]] with service and http = { prefix = \"/path\" }";

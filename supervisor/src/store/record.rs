@@ -1,6 +1,6 @@
 //! What is kept on disk, as plain data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use mortise_control::routing::RouteFile;
@@ -172,6 +172,20 @@ pub struct TenantRecord {
     pub since: Timestamp,
     /// What it may have.
     pub limits: TenantLimits,
+    /// Services of its own that modules of these other tenants may call, if they are theirs to call by their own word, too.
+    #[serde(default)]
+    pub exports: BTreeMap<ServiceName, BTreeSet<TenantName>>,
+    /// Services that its modules call of another tenant, instead of one of its own by that name.
+    #[serde(default)]
+    pub imports: BTreeMap<ServiceName, TenantName>,
+}
+
+impl TenantRecord {
+    /// One that has no limits and shares nothing.
+    pub(crate) fn new(tenant: TenantName, since: Timestamp) -> Self {
+        let limits = TenantLimits::default();
+        Self { tenant, since, limits, exports: BTreeMap::new(), imports: BTreeMap::new() }
+    }
 }
 
 /// The supervisor's own counters.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mortise_control::{ModuleName, TenantName, Token, WorkerId};
+use mortise_control::{ModuleName, ServiceName, TenantName, Token, WorkerId};
 use proptest::prelude::*;
 use redb::StorageBackend;
 use semver::Version;
@@ -243,6 +243,8 @@ fn change() -> impl Strategy<Value = Change> {
         7 => Change::PutTenant(Box::new(TenantRecord {
             tenant: key(number).tenant,
             since: jiff::Timestamp::UNIX_EPOCH,
+            exports: [(ServiceName::new("spell").unwrap(), [key(number).tenant].into())].into(),
+            imports: Default::default(),
             limits: TenantLimits { workers: number.is_multiple_of(2).then_some(number.into()), ..Default::default() },
         })),
         8 => Change::RemoveTenant(key(number).tenant),

@@ -634,7 +634,18 @@ impl Host {
     fn check_grant(&self, caller: WorkerId, callee: WorkerId, service: &mortise_control::ServiceName) {
         let key = |it: WorkerId| self.record(it).and_then(|it| it.occupant.as_ref()).map(|it| it.key.clone()).unwrap();
         let (caller_key, callee_key) = (key(caller), key(callee));
-        assert_eq!(caller_key.tenant, callee_key.tenant);
+        if caller_key.tenant != callee_key.tenant {
+            let of = |tenant| self.state.tenants.get(tenant).expect("a tenant that shares is declared");
+            let to = of(&callee_key.tenant).exports.get(service);
+            assert!(to.is_some_and(|it| it.contains(&caller_key.tenant)), "a channel that the callee's tenant forbids");
+            assert_eq!(
+                of(&caller_key.tenant).imports.get(service),
+                Some(&callee_key.tenant),
+                "that the caller's does not mean"
+            );
+            let spec = self.processes.get(&callee).map(|it| &it.order.spec);
+            assert!(spec.is_none_or(|it| it.provided(service).is_some_and(|it| it.export)), "that its author forbids");
+        }
         // What is on disk may be one answer of the store ahead of what the state knows.
         let published = &self.state.modules[&callee_key].record.published;
         assert!(published.contains(service), "a channel to {service}, which is not published");

@@ -14,6 +14,7 @@ mod returns;
 mod rollbacks;
 mod routes;
 mod scale;
+mod sharing;
 mod storage;
 mod swaps;
 mod tenants;

@@ -56,13 +56,18 @@ pub(super) fn module(text: &str, major: u64) -> ModuleSpec {
 
 impl ModuleSpec {
     pub(super) fn serving(mut self, text: &str) -> Self {
-        self.provides.push(ProvidedService { service: service(text), http: None });
+        self.provides.push(ProvidedService { service: service(text), http: None, export: false });
+        self
+    }
+
+    pub(super) fn exporting(mut self, text: &str) -> Self {
+        self.provides.push(ProvidedService { service: service(text), http: None, export: true });
         self
     }
 
     pub(super) fn offering(mut self, text: &str, prefix: &str) -> Self {
         let http = Some(HttpOffer { host: None, prefix: prefix.to_owned() });
-        self.provides.push(ProvidedService { service: service(text), http });
+        self.provides.push(ProvidedService { service: service(text), http, export: false });
         self
     }
 
