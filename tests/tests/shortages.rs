@@ -113,9 +113,8 @@ fn without_descriptors_clients_are_told_and_calls_go_on() {
         held.extend(more);
         assert!(told.contains("no file descriptor left"), "{told}");
     }
+    // What it had itself may be enough for its successor, so nobody can say when that one comes.
     end(&ended);
-    let is_tried = || log(&world).contains("it could not be started");
-    assert!(eventually(is_tried), "{}", log(&world));
     requests_are_answered(&world);
     drop(held);
     limit(pid, enough);
@@ -157,8 +156,8 @@ impl NoProcesses {
                 Self { group: leaf.parent()?.into(), own: None, pid }
             }
         };
-        let now = fs::read_to_string(limits.group.join("pids.current")).ok()?;
-        fs::write(limits.group.join("pids.max"), now.trim()).expect("a limit");
+        // Fewer than there are: the end of a worker makes no room for another.
+        fs::write(limits.group.join("pids.max"), "1").ok()?;
         Some(limits)
     }
 }
