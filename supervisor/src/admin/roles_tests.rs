@@ -148,6 +148,8 @@ fn table() -> Vec<(&'static str, &'static str, String, &'static [&'static str])>
         change("restart", site.clone(), CHANGE),
         change("swap", version.clone(), CHANGE),
         change("start-beside", version, CHANGE),
+        change("steer-swap", json!({"module": "site", "to": "abort"}), CHANGE),
+        change("steer-swap", json!({"module": "base", "to": "abort"}), OPERATE),
         change("share", json!({"module": "site", "percent": 5}), CHANGE),
         change("rollback", site.clone(), CHANGE),
         change("discard", site.clone(), CHANGE),

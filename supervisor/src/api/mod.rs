@@ -2,12 +2,14 @@
 
 mod error;
 mod operation;
+mod rollout;
 mod status;
 mod stream;
 mod tenant;
 
 pub use error::{ApiError, Blame, ErrorCode};
 pub use operation::{Operation, OperationId, OperationState, Receipt, Request, StepRecord};
+pub use rollout::{Figure, Gate, Most, Rollout, Steering, min_calls};
 pub use status::{
     Desired, HostStatus, InstalledVersion, KeptStatus, LimitsStatus, ModuleStatus, ResourceStatus, RoutesStatus,
     RuntimeKind, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus,

@@ -9,7 +9,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ApiError, TenantLimit, TenantLimits};
+use super::{ApiError, Rollout, Steering, TenantLimit, TenantLimits};
 
 /// An operation's name: chosen by the client (so that asking twice does it once) or by the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -91,6 +91,21 @@ pub enum Request {
         /// module.toml of their version says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keep_ms: Option<u64>,
+        /// Some: it takes over by steps. None: all at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<Rollout>,
+    },
+    /// Pause, resume or abort the swap of the module that is under way; an abort, also a restart or a start beside that is not
+    /// committed. Done at once; what an abort ends is told by the operation that it ends.
+    SteerSwap {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// What is to become of it.
+        to: Steering,
     },
     /// Run another installed version beside the one in charge: done when its workers are ready and every caller can reach them.
     /// It gets what routes send it and nothing else. A swap to it puts it in charge alone; a discard ends it.
@@ -275,6 +290,7 @@ impl Request {
             | Self::Stop { tenant, .. }
             | Self::Restart { tenant, .. }
             | Self::Swap { tenant, .. }
+            | Self::SteerSwap { tenant, .. }
             | Self::StartBeside { tenant, .. }
             | Self::Share { tenant, .. }
             | Self::Rollback { tenant, .. }
@@ -313,6 +329,7 @@ impl Request {
             | Self::Stop { module, .. }
             | Self::Restart { module, .. }
             | Self::Swap { module, .. }
+            | Self::SteerSwap { module, .. }
             | Self::StartBeside { module, .. }
             | Self::Share { module, .. }
             | Self::Rollback { module, .. }
@@ -370,6 +387,9 @@ pub struct StepRecord {
     /// When it began.
     #[schema(value_type = String)]
     pub at: Timestamp,
+    /// What there is to say of it: what was measured in a step of a rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
 }
 
 /// What ended, and what it gave back.

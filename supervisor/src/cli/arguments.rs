@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use mortise_control::{ModuleName, ServiceName, TenantName};
 
+use crate::api::Gate;
 use crate::lifecycle::DEFAULT_TENANT;
 
 use super::target::{Instances, MethodTarget, ModuleTarget, VersionTarget};
@@ -138,15 +139,7 @@ pub enum Command {
         module: ModuleName,
     },
     /// Replace a module's workers by ones of another version, new before old, without losing a request.
-    Swap {
-        /// MODULE@VERSION.
-        #[arg(value_name = "MODULE@VERSION")]
-        module: VersionTarget,
-        /// Keep the replaced workers frozen for this long, like 10m, for `mortise rollback`; 0s ends them. Default: what `swap.keep`
-        /// of their module.toml says.
-        #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-        keep: Option<Duration>,
-    },
+    Swap(Swap),
     /// Put the version that is kept frozen in charge again, in milliseconds; the one that was in charge is kept in its place.
     Rollback {
         /// Which module.
@@ -365,6 +358,60 @@ pub enum Kind {
     Sdk,
     /// An HTTP server without the SDK, in Python's standard library.
     Http,
+}
+
+/// A swap: begun, or steered while it is under way.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Swap {
+    /// MODULE@VERSION.
+    #[arg(value_name = "MODULE@VERSION", required = true)]
+    pub module: Option<VersionTarget>,
+    /// Keep the replaced workers frozen for this long, like 10m, for `mortise rollback`; 0s ends them. Default: what `swap.keep`
+    /// of their module.toml says.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub keep: Option<Duration>,
+    /// Give the new version these shares of the calls one after the other, in percent, like 5,25,50. At each it is judged, and a gate that
+    /// fails takes all of it back.
+    #[arg(long, value_delimiter = ',', value_parser = super::target::percent, value_name = "PERCENT,…", conflicts_with = "blue_green")]
+    pub canary: Vec<u32>,
+    /// Start all workers of the new version, give it all calls at once, judge it, then end the old one: as --canary 100.
+    #[arg(long)]
+    pub blue_green: bool,
+    /// How long each step lasts at least, with --canary and --blue-green.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "30s", value_name = "TIME")]
+    pub pause: Duration,
+    /// The most that a figure of the new version may be: error_rate=+1% (more than the old one's), p99=2x, cpu=1.5x, memory=64M, restarts=0,
+    /// or FIGURE=off; several with several --gate. Default: what `swap.gates` of the old version's module.toml says, else error_rate=+1%
+    /// and restarts=0.
+    #[arg(long = "gate", value_name = "FIGURE=MOST")]
+    pub gates: Vec<Gate>,
+    /// Calls that the new version must have answered in a step before it is judged by them; the step lasts until then.
+    #[arg(long, default_value_t = crate::api::min_calls(), value_name = "N")]
+    pub min_calls: u64,
+    /// Or steer one that is under way.
+    #[command(subcommand)]
+    pub steering: Option<Steer>,
+}
+
+/// What is to become of a swap that is under way.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Steer {
+    /// Stay at the step where it is; it is still judged.
+    Pause {
+        /// Which module.
+        module: ModuleName,
+    },
+    /// Go on after a pause.
+    Resume {
+        /// Which module.
+        module: ModuleName,
+    },
+    /// End what it has started; the version in charge stays.
+    Abort {
+        /// Which module.
+        module: ModuleName,
+    },
 }
 
 /// A module's services.

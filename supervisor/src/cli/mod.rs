@@ -27,6 +27,7 @@ mod shutdown;
 mod status;
 mod streams;
 mod suggest;
+mod swap;
 mod target;
 mod tenants;
 mod top;
@@ -114,11 +115,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
         }
         Command::Stop { module } => operations::change(session, Request::Stop { tenant, module }).await,
         Command::Restart { module } => operations::change(session, Request::Restart { tenant, module }).await,
-        Command::Swap { module, keep } => {
-            let keep_ms = keep.map(milliseconds);
-            let request = Request::Swap { tenant, module: module.module, version: module.version, keep_ms };
-            operations::change(session, request).await
-        }
+        Command::Swap(asked) => swap::swap(session, asked).await,
         Command::Rollback { module, keep } => {
             let request = Request::Rollback { tenant, module, keep_ms: keep.map(milliseconds) };
             operations::change(session, request).await
@@ -177,7 +174,7 @@ fn names(command: &Command) -> Vec<Name> {
     let module = |it: &mortise_control::ModuleName| Name::Module(it.to_string());
     match command {
         Command::Uninstall { module: it } | Command::Start { module: it, .. } => vec![module(&it.module)],
-        Command::Swap { module: it, .. } => vec![module(&it.module)],
+        Command::Swap(it) => swap::module(it).into_iter().map(module).collect(),
         Command::Stop { module: it }
         | Command::Restart { module: it }
         | Command::Rollback { module: it, .. }

@@ -9,7 +9,7 @@ use super::progress;
 use super::session::{Session, Wait};
 use super::units;
 use crate::admin::Submit;
-use crate::api::{ApiError, Blame, ErrorCode, Operation, OperationId, OperationState, Receipt, Request};
+use crate::api::{ApiError, Blame, ErrorCode, Operation, OperationId, OperationState, Receipt, Request, Steering};
 
 /// How long one request waits for an operation; also how old the step is that is shown.
 const ROUND: Duration = Duration::from_secs(1);
@@ -89,7 +89,10 @@ fn late(session: &Session, operation: &Operation) -> Fault {
 /// What is being done, and the step it is at.
 fn describe(operation: &Operation) -> String {
     match operation.steps.last() {
-        Some(step) => format!("{}: {}", doing(&operation.request), step.step),
+        Some(step) => {
+            let said = step.said.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+            format!("{}: {}{said}", doing(&operation.request), step.step)
+        }
         None => doing(&operation.request),
     }
 }
@@ -102,6 +105,7 @@ fn doing(request: &Request) -> String {
         Request::Stop { module, .. } => format!("stopping {module}"),
         Request::Restart { module, .. } => format!("restarting {module}"),
         Request::Swap { module, version, .. } => format!("swapping {module} to {version}"),
+        Request::SteerSwap { module, .. } => format!("steering the swap of {module}"),
         Request::StartBeside { module, version, .. } => format!("starting {module}@{version} beside"),
         Request::Share { module, .. } => format!("sharing the calls of {module}"),
         Request::Rollback { module, .. } => format!("rolling {module} back"),
@@ -133,6 +137,11 @@ fn done(request: &Request) -> String {
         Request::Stop { module, .. } => format!("stopped {module}"),
         Request::Restart { module, .. } => format!("restarted {module}"),
         Request::Swap { module, version, .. } => format!("swapped {module} to {version}"),
+        Request::SteerSwap { module, to, .. } => match to {
+            Steering::Pause => format!("paused the swap of {module}; it stays at its share"),
+            Steering::Resume => format!("resumed the swap of {module}"),
+            Steering::Abort => format!("aborted the swap of {module}; what it has started ends"),
+        },
         Request::StartBeside { module, version, .. } => {
             format!("{module}@{version} runs beside; it gets what routes and `mortise share` send it")
         }
@@ -187,6 +196,9 @@ pub fn report(session: &Session, operation: &Operation) -> Done {
         )),
         OperationState::Done => {
             screen.line(&done(&operation.request))?;
+            for (step, said) in operation.steps.iter().filter_map(|it| Some((&it.step, it.said.as_ref()?))) {
+                screen.line(&format!("  {step:<20} {}", super::screen::visible(said)))?;
+            }
             // What gave nothing back, such as a swap to the version that runs, has nothing to say about it.
             let receipt = operation.receipt.as_ref().filter(|it| **it != Receipt::default());
             receipt.map_or(Ok(()), |it| screen.print(&given_back(it)))

@@ -10,7 +10,7 @@ use super::Figures;
 use super::pages::Pages;
 use super::resources::Charges;
 use crate::api::{ModuleStatus, RuntimeKind, ServiceFigures, Snapshot};
-use crate::lifecycle::ResourceId;
+use crate::lifecycle::{Reading, ResourceId};
 use crate::spawn::Spawner;
 
 /// Reads all figures: blocks for some microseconds per worker and resource.
@@ -43,6 +43,22 @@ pub(super) fn reader(spawner: Spawner, pages: Pages, charges: Charges) -> Box<Fi
             status.charged_bytes = charges.read(&id).unwrap_or(status.charged_bytes);
         }
     })
+}
+
+/// What a worker has come to; none: there is no such worker any more. Blocks for some microseconds.
+pub(super) fn reading(spawner: &Spawner, pages: &Pages, worker: WorkerId) -> Option<Reading> {
+    let kernel = spawner.figures(worker)?;
+    let mut sum = Reading { cpu_usec: kernel.cpu_usec, memory_bytes: kernel.memory_bytes, ..Reading::default() };
+    // What it calls itself says nothing of how it answers.
+    let answers = |it: &stats::Figures| matches!(it.side, Side::Provided | Side::Http);
+    for alleged in pages.read(worker).unwrap_or_default().iter().filter(|it| answers(it)) {
+        sum.calls = sum.calls.saturating_add(alleged.calls);
+        sum.errors = sum.errors.saturating_add(alleged.errors);
+        for (sum, alleged) in sum.latency_log2.iter_mut().zip(alleged.latency_log2) {
+            *sum = sum.saturating_add(alleged);
+        }
+    }
+    Some(sum)
 }
 
 /// What a module may count. Other names are its invention, and would become labels in somebody's monitoring.

@@ -7,6 +7,7 @@ use mortise_control::{Attach, ChannelId, PROTOCOL, ResourceGrant, TenantName, To
 
 use super::channels::Tampered;
 use super::control::Message;
+use super::figures;
 use super::report::Report;
 use super::start::Engine;
 use crate::api::{OperationId, TenantLimits};
@@ -85,6 +86,7 @@ impl Engine {
             Action::SendPing { worker, nonce } => self.tell(worker, &ToWorker::Ping { nonce }),
 
             Action::SetQuota { operation, tenant, limits } => self.set_quota(operation, &tenant, &limits),
+            Action::Measure { operation, workers } => self.measure(operation, workers),
 
             Action::LoadResource { resource, digest } => self.resources.load(resource, digest),
             Action::ReleaseResource { resource } => self.resources.release(&resource),
@@ -182,6 +184,20 @@ impl Engine {
             }
             None => tracing::debug!(%channel, "a channel that is not held was to be opened"),
         }
+    }
+
+    fn measure(&self, operation: OperationId, workers: Vec<WorkerId>) {
+        let (spawner, pages) = (self.workers.spawner.clone(), self.workers.pages.clone());
+        let reports = self.workers.reports.clone();
+        tokio::spawn(async move {
+            let reading = move || {
+                let read = |it: WorkerId| Some((it, figures::reading(&spawner, &pages, it)?));
+                workers.into_iter().filter_map(read).collect()
+            };
+            // An error of the join: the runtime is shutting down.
+            let Ok(readings) = tokio::task::spawn_blocking(reading).await else { return };
+            let _ = reports.send(Report::Event(Event::Measured { operation, readings })).await;
+        });
     }
 
     fn remove_packages(&self, operation: OperationId, digests: Vec<String>) {

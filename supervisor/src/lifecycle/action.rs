@@ -172,6 +172,13 @@ pub enum Action {
         /// All of them.
         limits: TenantLimits,
     },
+    /// Read the figures of these workers. Answered by `Measured`.
+    Measure {
+        /// Whose operation.
+        operation: OperationId,
+        /// Which workers.
+        workers: Vec<WorkerId>,
+    },
     /// Send `Event::Timer(timer)` when `at` has come. Setting the same timer again replaces its time.
     SetTimer {
         /// To be given back.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use mortise_control::{ChannelId, ChannelRole, ToSupervisor, WorkerId};
 
-use super::{CommitId, ModuleSpec, ResourceId, Ticket, Timer};
+use super::{CommitId, ModuleSpec, Reading, ResourceId, Ticket, Timer};
 use crate::api::{OperationId, Request};
 
 /// One thing that happened. Events about a worker carry its full id: one about an old generation changes nothing.
@@ -151,6 +151,13 @@ pub enum Event {
         operation: OperationId,
         /// Err: what runs is not brought under it, and why.
         result: Result<(), String>,
+    },
+    /// The answer to [`super::Action::Measure`].
+    Measured {
+        /// Whose operation asked for it.
+        operation: OperationId,
+        /// What each worker has come to; those that are gone are left out.
+        readings: Vec<(WorkerId, Reading)>,
     },
     /// A timer is due. One that is late, repeated or about something that is no more changes nothing.
     Timer(Timer),

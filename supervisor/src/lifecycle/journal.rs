@@ -120,7 +120,12 @@ impl State {
             (Purpose::Accept(id), Ok(())) => self.accepted(&id, turn),
             (Purpose::Accept(id), Err(reason)) => self.not_accepted(&id, storage(reason), turn),
             (Purpose::Commit(id, record), Ok(())) => self.committed(&id, record, turn),
-            (Purpose::Commit(id, _), Err(reason)) => self.roll_back(&id, storage(reason), turn),
+            (Purpose::Commit(id, _), Err(reason)) => {
+                if !self.stall_rollout(&id, turn) {
+                    self.roll_back(&id, storage(reason), turn);
+                }
+                self.release_held(&id, turn);
+            }
             (Purpose::Operation(id), Ok(())) => self.operation_saved(&id, turn),
             (Purpose::Operation(id), Err(_)) => self.operations.not_saved(&id),
             (Purpose::Worker(record), _) => {

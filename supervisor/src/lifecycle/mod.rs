@@ -10,7 +10,8 @@
 //!
 //! The way through it: `state` (events in, rules until nothing is left to do), `touched` (whose rules run), `journal` (what goes to
 //! disk, and what follows when it is there). Then by subject: `requests`, `admission`, `refusals` and `operation`, `progress`;
-//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`; `channel`, `callers`, `reports`; `ingress`, `routes`; `tenants`, `quota`, `sharing`; `resources`;
+//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`, `rollout`, `gates`; `channel`, `callers`, `reports`;
+//! `ingress`, `routes`; `tenants`, `quota`, `sharing`; `resources`;
 //! `restore`, `stop`; `snapshot` (what is shown) and `marked` (what of it may have changed).
 
 mod action;
@@ -19,6 +20,7 @@ mod callers;
 mod channel;
 mod config;
 mod event;
+mod gates;
 mod health;
 mod ids;
 mod ingress;
@@ -36,6 +38,7 @@ mod reports;
 mod requests;
 mod resources;
 mod restore;
+mod rollout;
 mod routes;
 mod sharing;
 mod slots;
@@ -57,6 +60,7 @@ mod tests;
 pub use action::{Action, AdoptOrder, SpawnOrder};
 pub use config::Config;
 pub use event::{Event, Exit, ExitStatus, Package, Remains, StartFault, Submitted};
+pub use gates::Reading;
 pub use ids::{CommitId, ModuleKey, Mono, Now, ResourceId, Ticket};
 pub(crate) use ids::{DEFAULT_TENANT, default_tenant};
 pub use spec::{Backoff, Health, HttpOffer, ModuleSpec, ProvidedService, RestartPolicy, Runtime, Timeouts};

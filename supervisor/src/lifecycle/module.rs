@@ -25,6 +25,8 @@ pub(super) struct Module {
     pub(super) ended: VecDeque<WorkerStatus>,
     /// The time of the version that is kept is over, and its end has not been asked for yet.
     pub(super) keep_over: bool,
+    /// The version beside has failed a gate. It gets nothing from then on, also while that cannot be put on disk.
+    pub(super) withheld: bool,
 }
 
 /// An installed version.
@@ -69,7 +71,7 @@ impl Module {
             instances: None,
         };
         let (versions, workers, ended) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
-        Self { record, versions, workers, ended, keep_over: false }
+        Self { record, versions, workers, ended, keep_over: false, withheld: false }
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -102,7 +104,7 @@ impl Module {
 
     /// How what no route decides is shared between the version in charge and the one beside it; none: all of it is the former's.
     pub(super) fn sharing(&self) -> Option<Rule> {
-        let beside = self.record.beside.as_ref().filter(|it| it.share > 0)?;
+        let beside = self.record.beside.as_ref().filter(|it| it.share > 0 && !self.withheld)?;
         let charge = Share { version: self.record.version.clone()?, weight: 100_u32.saturating_sub(beside.share) };
         let to = vec![charge, Share { version: beside.version.clone(), weight: beside.share }];
         Some(Rule { matches: Match::default(), to, sticky: None })
@@ -129,6 +131,7 @@ impl State {
                 let module = self.modules.get_or_insert_with(&key, || Module::new(key.clone()));
                 let before = std::mem::replace(&mut module.record, record);
                 module.keep_over &= before.kept == module.record.kept;
+                module.withheld &= before.beside == module.record.beside;
                 self.index(&key);
                 self.touched.http = true;
                 self.touch_services(&key, before.published.iter());

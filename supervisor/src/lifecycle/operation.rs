@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use mortise_control::{ChannelId, TenantName, WorkerId};
 
+use super::rollout::Progress;
 use super::state::State;
 use super::turn::{About, Turn};
-use super::{Action, ModuleKey, Ticket};
-use crate::api::{ApiError, EventKind, Operation, OperationId, OperationState, Receipt, Request, StepRecord};
+use super::{Action, ModuleKey, Submitted, Ticket};
+use crate::api::{ApiError, EventKind, Operation, OperationId, OperationState, Receipt, Request, Steering, StepRecord};
 use crate::store::{Change, OperationRecord};
 
 #[derive(Debug, Default)]
@@ -44,6 +45,12 @@ pub(super) struct Op {
     pub(super) awaits: BTreeSet<ChannelId>,
     /// What went wrong with the workers it is about.
     pub(super) trouble: Option<ApiError>,
+    /// A swap: why what it has started is to end, though it came so far.
+    pub(super) verdict: Option<ApiError>,
+    /// A swap by steps: how far its step is.
+    pub(super) rollout: Progress,
+    /// What would steer it, and waits until a change of it is on disk.
+    pub(super) held: Vec<Submitted>,
     /// The time for peers to let go has begun.
     pub(super) receipt_timer: bool,
     /// That time is over.
@@ -84,7 +91,7 @@ impl Op {
             id,
             request,
             state: OperationState::Running,
-            steps: vec![StepRecord { step: "accept".to_owned(), at: now }],
+            steps: vec![StepRecord { step: "accept".to_owned(), at: now, said: None }],
             error: None,
             receipt: None,
             started: now,
@@ -108,6 +115,9 @@ impl Op {
             unrouted: None,
             awaits: BTreeSet::new(),
             trouble: None,
+            verdict: None,
+            rollout: Progress::default(),
+            held: Vec::new(),
             receipt_timer: false,
             receipt_closed: false,
             ordered: false,
@@ -124,7 +134,7 @@ impl Op {
             Stage::Ending(ended) => (**ended).clone(),
             _ => self.operation.clone(),
         };
-        OperationRecord { operation, order: self.order, removes: self.removes.clone() }
+        OperationRecord { operation, order: self.order, removes: self.removes.clone(), verdict: self.verdict.clone() }
     }
 
     pub(super) fn request(&self) -> &Request {
@@ -142,7 +152,7 @@ impl Op {
             Some(key) => key.to_string(),
             None if self.concerns_routes() => format!("routes of {}", self.request().tenant()),
             None if self.concerns_tenant() => format!("tenant {}", self.request().tenant()),
-            None => "a package".to_owned(),
+            None => self.request().module().map_or_else(|| "a package".to_owned(), ToString::to_string),
         }
     }
 
@@ -178,12 +188,30 @@ impl Op {
         )
     }
 
+    /// Whether it waits for routes of others to be in force.
+    pub(super) fn awaits_routes(&self) -> bool {
+        matches!(
+            self.request(),
+            Request::Publish { .. }
+                | Request::Unpublish { .. }
+                | Request::StartBeside { .. }
+                | Request::Share { .. }
+                | Request::Swap { rollout: Some(_), .. }
+                | Request::ApplyRoutes { .. }
+                | Request::RollbackRoutes { .. }
+                | Request::Export { .. }
+                | Request::Unexport { .. }
+                | Request::Import { .. }
+                | Request::Unimport { .. }
+        )
+    }
+
     pub(super) fn has_taken(&self, step: &str) -> bool {
         self.operation.steps.iter().any(|it| it.step == step)
     }
 
     pub(super) fn push_step(&mut self, step: &str, at: Timestamp) {
-        self.operation.steps.push(StepRecord { step: step.to_owned(), at });
+        self.operation.steps.push(StepRecord { step: step.to_owned(), at, said: None });
     }
 }
 
@@ -366,6 +394,7 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::Publish { .. }
         | Request::Unpublish { .. }
         | Request::Share { .. }
+        | Request::SteerSwap { .. }
         | Request::ApplyRoutes { .. }
         | Request::RollbackRoutes { .. }
         | Request::AddTenant { .. }
@@ -388,6 +417,9 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Stop { .. } => "stop",
         Request::Restart { .. } => "restart",
         Request::Swap { .. } => "swap",
+        Request::SteerSwap { to: Steering::Pause, .. } => "pause swap",
+        Request::SteerSwap { to: Steering::Resume, .. } => "resume swap",
+        Request::SteerSwap { to: Steering::Abort, .. } => "abort swap",
         Request::StartBeside { .. } => "start beside",
         Request::Share { .. } => "share",
         Request::Rollback { .. } => "rollback",

@@ -17,7 +17,7 @@ use crate::api::{ApiError, Blame, ErrorCode, OperationId, Request};
 use crate::store::{BesideRecord, Change, EndKind, ModuleRecord};
 
 /// Who keeps a publish from being done.
-enum Unrouted {
+pub(super) enum Unrouted {
     Nobody,
     Base,
     Caller(WorkerId),
@@ -66,6 +66,9 @@ impl State {
                 Some(_) | None if self.modules.get(&key).is_some_and(|it| it.record.cohort == order) => {
                     self.operate_replace(id, &key, turn);
                 }
+                None if self.modules.get(&key).is_some_and(|it| it.is_beside(order)) => {
+                    self.operate_rollout(id, &key, turn);
+                }
                 // It has put the version beside in charge.
                 None if self.operations.get(id).is_some_and(|it| it.has_taken("commit")) => {
                     self.operate_replace(id, &key, turn);
@@ -82,6 +85,7 @@ impl State {
             // Of no module.
             Request::ApplyRoutes { .. }
             | Request::RollbackRoutes { .. }
+            | Request::SteerSwap { .. }
             | Request::AddTenant { .. }
             | Request::SetTenant { .. }
             | Request::RemoveTenant { .. }
@@ -159,13 +163,14 @@ impl State {
             self.roll_back(id, error, turn);
         } else if self.cohort_serves(key, cohort, version) {
             self.take_step(id, "ready", turn);
-            self.take_step(id, "commit", turn);
             let request = self.operations.get(id).map(|it| it.request().clone());
+            let by_steps = matches!(request, Some(Request::Swap { rollout: Some(_), .. }));
+            self.take_step(id, if by_steps { "beside" } else { "commit" }, turn);
             let kept = request.and_then(|it| self.keeps_after(key, &it, turn.now.wall));
             let (Some(module), Some(op)) = (self.modules.get(key), self.operations.get_mut(id)) else { return };
             let record = match op.request() {
-                Request::StartBeside { .. } => {
-                    let beside = Some(BesideRecord { version: version.clone(), cohort, share: 0 });
+                Request::StartBeside { .. } | Request::Swap { rollout: Some(_), .. } => {
+                    let beside = Some(BesideRecord { version: version.clone(), cohort, share: 0, paused: false });
                     ModuleRecord { beside, ..module.record.clone() }
                 }
                 _ => ModuleRecord { version: Some(version.clone()), cohort, kept, ..module.record.clone() },
@@ -178,17 +183,20 @@ impl State {
 
     /// The commit is on disk: the new cohort is in charge, and there is no way back.
     pub(super) fn committed(&mut self, id: &OperationId, record: ModuleRecord, turn: &mut Turn<'_>) {
-        if let Some(op) = self.operations.get_mut(id) {
-            op.stage = Stage::Running;
-            op.trouble = None;
-        }
+        let Some(op) = self.operations.get_mut(id) else { return };
+        op.stage = Stage::Running;
+        op.trouble = None;
+        // Nothing flips where a version has come beside another, or gets more.
+        let (flips, verdict) = (record.cohort == op.order, op.verdict.clone());
         let key = record.key.clone();
         self.apply(Change::PutModule(record));
         self.time_kept(&key, turn);
-        // Nothing flips where a version has come beside another.
-        if self.operations.get(id).is_some_and(|it| !matches!(it.request(), Request::StartBeside { .. })) {
-            self.take_step(id, "flip", turn);
+        match verdict {
+            Some(error) => self.roll_back(id, error, turn),
+            None if flips => self.take_step(id, "flip", turn),
+            None => {}
         }
+        self.release_held(id, turn);
     }
 
     /// After the commit: the old cohort goes.
@@ -317,7 +325,7 @@ impl State {
     }
 
     /// Why a cohort will not become ready by itself.
-    fn hopeless(&self, key: &ModuleKey, cohort: u64) -> Option<ApiError> {
+    pub(super) fn hopeless(&self, key: &ModuleKey, cohort: u64) -> Option<ApiError> {
         let module = self.modules.get(key)?;
         let workers = module.workers.iter().filter_map(|it| self.slots.get(*it)).filter(|it| it.cohort == cohort);
         workers.into_iter().find_map(|it| {
@@ -422,7 +430,7 @@ impl State {
 
     /// Who has not been routed yet to the workers of a module, if anybody. The search begins where it ended the last time,
     /// so that a thousand callers are not looked at a thousand times.
-    fn unrouted(&self, key: &ModuleKey, last: Option<WorkerId>) -> Unrouted {
+    pub(super) fn unrouted(&self, key: &ModuleKey, last: Option<WorkerId>) -> Unrouted {
         let Some(module) = self.modules.get(key) else { return Unrouted::Nobody };
         let Some(installed) = module.current() else { return Unrouted::Nobody };
         let published = installed.spec.provides.iter().filter(|it| module.record.published.contains(&it.service));
@@ -487,26 +495,8 @@ impl State {
 
     /// Operations that wait for channels and routes of others look again.
     pub(super) fn touch_routing_operations(&mut self) {
-        let waiting: Vec<OperationId> = self
-            .operations
-            .unended()
-            .filter(|it| {
-                matches!(
-                    it.request(),
-                    Request::Publish { .. }
-                        | Request::Unpublish { .. }
-                        | Request::StartBeside { .. }
-                        | Request::Share { .. }
-                        | Request::ApplyRoutes { .. }
-                        | Request::RollbackRoutes { .. }
-                        | Request::Export { .. }
-                        | Request::Unexport { .. }
-                        | Request::Import { .. }
-                        | Request::Unimport { .. }
-                )
-            })
-            .map(|it| it.operation.id.clone())
-            .collect();
+        let waiting: Vec<OperationId> =
+            self.operations.unended().filter(|it| it.awaits_routes()).map(|it| it.operation.id.clone()).collect();
         self.touched.operations.extend(waiting);
     }
 }

@@ -10,7 +10,7 @@ use semver::Version;
 use super::module::Module;
 use super::operation::{Op, verb};
 use super::{ModuleKey, Runtime};
-use crate::api::{ApiError, Blame, ErrorCode, OperationId};
+use crate::api::{ApiError, Blame, ErrorCode, OperationId, Request};
 
 pub(super) fn conflict(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Conflict, Blame::Caller, message)
@@ -46,8 +46,30 @@ pub(super) fn other_request(op: &Op) -> ApiError {
 }
 
 pub(super) fn busy(op: &Op) -> ApiError {
-    conflict(format!("{}: operation {} ({}) is under way", op.subject(), op.operation.id, verb(op.request())))
-        .remedy(format!("Wait until operation {} has ended, then ask again.", op.operation.id))
+    let id = &op.operation.id;
+    let refused = conflict(format!("{}: operation {id} ({}) is under way", op.subject(), verb(op.request())));
+    match (&op.key, op.request()) {
+        (Some(key), Request::Swap { rollout: Some(_), .. }) => refused
+            .remedy(format!("Wait until operation {id} has ended; `mortise swap abort {}` ends it now.", key.module)),
+        _ => refused.remedy(format!("Wait until operation {id} has ended, then ask again.")),
+    }
+}
+
+pub(super) fn nothing_to_steer(key: &ModuleKey, op: Option<&Op>) -> ApiError {
+    let found = op.map_or_else(
+        || "no operation is under way".to_owned(),
+        |op| {
+            let step = op.operation.steps.last().map_or("accept", |it| it.step.as_str());
+            format!("operation {} ({}) is at its step {step}", op.operation.id, verb(op.request()))
+        },
+    );
+    conflict(format!("{key} has no swap that could be paused, resumed or aborted: {found}"))
+        .remedy(format!("`mortise rollback {}` or another swap takes back what is in charge already.", key.module))
+}
+
+pub(super) fn starts_yet(op: &Op) -> ApiError {
+    conflict(format!("{}: operation {} is still starting its workers", op.subject(), op.operation.id))
+        .remedy("Ask again when it has come to its first share; an abort is possible now.")
 }
 
 pub(super) fn no_package(digest: &str) -> ApiError {

@@ -52,6 +52,7 @@ impl Plan {
 
 impl State {
     pub(super) fn request(&mut self, submitted: Submitted, turn: &mut Turn<'_>) {
+        let Some(submitted) = self.hold(submitted) else { return };
         let Submitted { ticket, operation: id, request, package } = submitted;
         if let Some(op) = self.operations.get_mut(&id) {
             let result = if op.request() != &request {
@@ -71,6 +72,9 @@ impl State {
             Ok(plan) => {
                 let mut op = Op::begun(id, request, plan.key.clone(), order, turn.now.wall);
                 op.tickets.push(ticket);
+                if matches!(op.request(), Request::SteerSwap { .. }) {
+                    self.steers(&plan.changes);
+                }
                 self.propose_plan(op, plan, turn);
             }
         }
@@ -111,7 +115,7 @@ impl State {
         let tickets = std::mem::take(&mut op.tickets);
         let last = op.at_once.take();
         let shown = last.as_deref().unwrap_or(&op.operation).clone();
-        let key = op.key.clone();
+        let (key, request) = (op.key.clone(), op.request().clone());
         let about = About { key: key.as_ref(), operation: Some(id), ..About::default() };
         turn.tell(EventKind::Operation, about, format!("{} accepted", super::operation::verb(&shown.request)));
         for ticket in tickets {
@@ -138,6 +142,7 @@ impl State {
             self.touch_module(&key);
         }
         self.touched.operations.insert(id.clone());
+        self.steered(&request, true, turn);
     }
 
     /// The operation is not on disk: nothing has happened.
@@ -149,6 +154,7 @@ impl State {
             // If nobody had asked for it, nobody will ask again.
             turn.timer(Timer::Keep { key: key.clone(), cohort: kept.cohort }, self.config.retry_after);
         }
+        self.steered(op.request(), false, turn);
         for ticket in op.tickets {
             turn.act(Action::Answer { ticket, result: Err(error.clone()) });
         }
@@ -176,6 +182,7 @@ impl State {
             Request::Restart { tenant, module } => self.plan_restart(tenant, module),
             Request::Swap { tenant, module, version, .. } => self.plan_swap(tenant, module, version, request, turn),
             Request::StartBeside { tenant, module, version } => self.plan_start_beside(tenant, module, version),
+            Request::SteerSwap { tenant, module, to } => self.plan_steer(tenant, module, *to),
             Request::Share { tenant, module, percent } => self.plan_share(tenant, module, *percent),
             Request::Rollback { tenant, module, keep_ms } => self.plan_rollback(tenant, module, *keep_ms),
             Request::Discard { tenant, module } => self.plan_discard(tenant, module),
@@ -371,6 +378,14 @@ impl State {
         }
         if let Request::Swap { keep_ms, .. } = request {
             check_keep(&key, &installed.spec, *keep_ms)?;
+        }
+        let rollout = match request {
+            Request::Swap { rollout, .. } => rollout.as_ref(),
+            _ => None,
+        };
+        if let Some(rollout) = rollout {
+            self.check_rollout(&key, rollout, [&installed.spec, &next.spec])?;
+            alone(module)?;
         }
         self.check_version(&key, module, &next.spec)?;
         if let Some(beside) = module.record.beside.clone().filter(|it| it.version == *version) {

@@ -59,14 +59,15 @@ impl State {
         operations.sort_by_key(|it| it.order);
         for record in operations {
             let key = match &record.operation.request {
-                // An install ends with its acceptance; it never is under way.
-                Request::Install { .. } => None,
+                // They end with their acceptance; they never are under way.
+                Request::Install { .. } | Request::SteerSwap { .. } => None,
                 request => request
                     .module()
                     .map(|module| super::ModuleKey { tenant: request.tenant().clone(), module: module.clone() }),
             };
             let mut op = Op::new(record.operation, key, record.order);
             op.removes = record.removes;
+            op.verdict = record.verdict;
             state.operations.insert(op);
         }
         state.resume_operations(&mut turn);
@@ -138,8 +139,11 @@ impl State {
             if incoming.is_none() {
                 continue;
             }
-            let error = ApiError::new(ErrorCode::Failed, Blame::Host, "the supervisor was restarted before the commit")
-                .remedy("Ask again, with a new operation id.");
+            let verdict = self.operations.get(&id).and_then(|it| it.verdict.clone());
+            let error = verdict.unwrap_or_else(|| {
+                ApiError::new(ErrorCode::Failed, Blame::Host, "the supervisor was restarted before the commit")
+                    .remedy("Ask again, with a new operation id.")
+            });
             debug_assert!(self.operations.get(&id).is_some_and(|it| it.stage == Stage::Running));
             self.roll_back(&id, error, turn);
         }
@@ -166,6 +170,7 @@ fn unknown(key: &super::ModuleKey, version: semver::Version) -> ModuleSpec {
             stop: std::time::Duration::ZERO,
         },
         keep: std::time::Duration::ZERO,
+        gates: Vec::new(),
         limits: LimitsStatus::default(),
     }
 }

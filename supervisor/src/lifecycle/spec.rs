@@ -6,7 +6,7 @@ use mortise_control::{ModuleName, ResourceName, ServiceName};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::api::LimitsStatus;
+use crate::api::{Gate, LimitsStatus};
 
 /// One version of a module, as far as `step` decides on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct ModuleSpec {
     /// How long its workers are kept frozen for a rollback when another version has replaced it; zero: not at all.
     #[serde(default)]
     pub keep: Duration,
+    /// What a version that replaces this one by steps is judged by.
+    #[serde(default)]
+    pub gates: Vec<Gate>,
     /// Limits, for the status.
     pub limits: LimitsStatus,
 }

@@ -71,8 +71,9 @@ impl State {
 
     /// Whether a cohort above the one in charge is one that has served and is let go, rather than one that never came to.
     fn dismisses(&self, key: &ModuleKey) -> bool {
-        let request = self.operations.on(key).filter(|it| it.accepted()).map(super::operation::Op::request);
-        matches!(request, Some(Request::Discard { .. } | Request::Stop { .. }))
+        let Some(op) = self.operations.on(key).filter(|it| it.accepted()) else { return false };
+        let judged = op.verdict.is_some() && op.has_taken("beside");
+        judged || matches!(op.request(), Request::Discard { .. } | Request::Stop { .. })
     }
 
     /// The cohort that a swap is bringing up and has not committed, with its version.

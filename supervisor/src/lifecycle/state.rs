@@ -123,6 +123,7 @@ impl State {
             Event::ResourceFailed { resource, reason } => self.resource_failed(&resource, &reason, turn),
             Event::PackageRemoved { operation, result } => self.package_removed(&operation, result, turn),
             Event::QuotaSet { operation, result } => self.quota_set(&operation, result, turn),
+            Event::Measured { operation, readings } => self.measured(&operation, &readings, turn),
             Event::Timer(timer) => self.timer(&timer, turn),
             Event::StopAll => self.stop_all(),
         }
@@ -150,6 +151,7 @@ impl State {
             }
             Timer::Routes { worker, epoch } => self.routes_timer(*worker, *epoch, turn),
             Timer::Keep { key, cohort } => self.keep_over(key, *cohort),
+            Timer::Look(operation) => self.look(operation, turn),
             Timer::Receipt(operation) => self.close_receipt(operation),
             Timer::Persist => self.persist_again(),
         }

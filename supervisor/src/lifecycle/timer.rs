@@ -66,6 +66,8 @@ pub enum Timer {
         /// Which of its cohorts.
         cohort: u64,
     },
+    /// It is time to look at the figures of a swap by steps.
+    Look(OperationId),
     /// The operation's receipt is closed, naming what peers still hold.
     Receipt(OperationId),
     /// What could not be put on disk is tried again.

@@ -229,6 +229,24 @@ pub struct SwapFile {
     /// their files and locks. Default: not at all, they end. Not for a base, which holds clients' connections.
     #[schemars(regex(pattern = bounds::DURATION_PATTERN))]
     pub keep: Option<String>,
+    /// What a version that replaces this one by steps (`mortise swap --canary`) is judged by.
+    pub gates: GatesFile,
+}
+
+/// The most that each figure of a new version may be: an amount, or in terms of this version's ("+1%" more, "2x" as much), or "off".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatesFile {
+    /// Calls and requests that end in an error, of all. Default: "+1%".
+    pub error_rate: Option<String>,
+    /// What 99 of 100 calls take at most, like "50ms" or "2x".
+    pub p99: Option<String>,
+    /// CPU time per call, like "200us" or "1.5x".
+    pub cpu: Option<String>,
+    /// Memory of a worker, like "64M" or "1.5x".
+    pub memory: Option<String>,
+    /// Workers started again in a step. Default: "0".
+    pub restarts: Option<String>,
 }
 
 /// When a worker that ended by itself is started again.

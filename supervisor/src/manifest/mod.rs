@@ -12,7 +12,7 @@ mod check;
 pub(crate) mod document;
 mod file;
 mod path;
-mod quantity;
+pub(crate) mod quantity;
 mod report;
 mod schema;
 mod spec;

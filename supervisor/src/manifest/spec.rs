@@ -21,6 +21,7 @@ impl From<&Manifest> for ModuleSpec {
             health: manifest.health.as_ref().map(Into::into),
             timeouts: (&manifest.timeouts).into(),
             keep: manifest.keep,
+            gates: manifest.gates.clone(),
             limits: (&manifest.limits).into(),
         }
     }

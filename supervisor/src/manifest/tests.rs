@@ -69,6 +69,7 @@ stable = "20s"
 
 [swap]
 keep = "10m"
+gates = { memory = "1.5x", restarts = "+1" }
 "#;
 
 fn refused(text: &str) -> Report {
@@ -111,6 +112,12 @@ fn every_key_arrives() {
 }
 
 #[test]
+fn nobody_counts_the_calls_of_a_program_without_the_sdk() {
+    let text = FULL.replace("memory = \"1.5x\", ", "error_rate = \"1%\", ");
+    assert!(lines(&text)[0].contains("swap.gates.error_rate"), "{:?}", lines(&text));
+}
+
+#[test]
 fn a_base_is_not_kept() {
     let text = "name = \"b\"\nversion = \"1.0.0\"\nruntime = \"base\"\nexec = \"b\"\n[swap]\nkeep = \"1m\"\n";
     assert!(lines(text)[0].contains("swap.keep"), "{:?}", lines(text));
@@ -147,6 +154,7 @@ fn every_kind_of_runtime_has_its_spec() {
     assert_eq!(http.restart, lifecycle::RestartPolicy::OnFailure);
     assert_eq!(http.backoff.stable_after, Duration::from_secs(20));
     assert_eq!(http.keep, Duration::from_secs(600));
+    assert_eq!(http.gates.iter().map(ToString::to_string).collect::<Vec<_>>(), ["memory=1.5x", "restarts=+1"]);
     assert_eq!(http.health.unwrap().failures, 3);
     assert_eq!(http.limits.memory_bytes, Some(64 << 20));
 
@@ -263,6 +271,8 @@ fn impossible_values_are_refused() {
         ("restart = { crashes = 0 }", "restart.crashes"),
         ("restart = { stable = \"0s\" }", "restart.stable"),
         ("swap = { keep = \"25h\" }", "swap.keep"),
+        ("swap = { gates = { p99 = \"fast\" } }", "swap.gates.p99"),
+        ("swap = { gates = { restarts = 0 } }", "swap.gates.restarts"),
         ("requires = { services = [\"Not A Name\"] }", "requires.services[0]"),
         ("provides = [{ service = \"a\", http = { prefix = \"x\" } }]", "provides[0].http.prefix"),
         ("provides = [{ service = \"a\", http = { prefix = \"/x/\" } }]", "provides[0].http.prefix"),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use mortise_control::{ModuleName, ResourceName, ServiceName};
 use semver::Version;
 
+use crate::api::Gate;
+
 pub use super::file::RestartPolicy;
 use super::path::PackagePath;
 
@@ -43,6 +45,8 @@ pub struct Manifest {
     pub restart: Restart,
     /// How long its workers are kept frozen when another version has replaced them.
     pub keep: Duration,
+    /// What a version that replaces this one by steps is judged by, each figure once.
+    pub gates: Vec<Gate>,
 }
 
 /// What runs.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use semver::Version;
 
+use crate::api::{Figure, Gate};
+
 use super::bounds;
 use super::check::{Check, Problem};
 use super::file::{
-    ConfigurationValue, HealthFile, HttpFile, LimitsFile, ListenKind, ManifestFile, ProvidesFile, RequiresFile,
-    ResourceFileEntry, RestartFile, RuntimeKind, SwapFile, TimeoutsFile,
+    ConfigurationValue, GatesFile, HealthFile, HttpFile, LimitsFile, ListenKind, ManifestFile, ProvidesFile,
+    RequiresFile, ResourceFileEntry, RestartFile, RuntimeKind, SwapFile, TimeoutsFile,
 };
 use super::structure::KeyPath;
 use super::types::{
@@ -54,6 +56,7 @@ impl TryFrom<ManifestFile> for Manifest {
         let timeouts = timeouts(&mut check, &file.timeouts);
         let restart = restart(&mut check, &file.restart);
         let keep = keep(&mut check, &file.swap, file.runtime);
+        let gates = gates(&mut check, &file.swap.gates, file.runtime);
         match (name, version, runtime) {
             (Some(name), Some(version), Some(runtime)) if check.problems.is_empty() => Ok(Self {
                 name,
@@ -71,6 +74,7 @@ impl TryFrom<ManifestFile> for Manifest {
                 timeouts,
                 restart,
                 keep,
+                gates,
             }),
             _ => Err(check.problems),
         }
@@ -402,6 +406,32 @@ fn keep(check: &mut Check, file: &SwapFile, runtime: Option<RuntimeKind>) -> Dur
         check.problem(&key, message, "no `swap.keep` here");
     }
     check.duration(&key, file.keep.as_deref(), Duration::ZERO)
+}
+
+fn gates(check: &mut Check, file: &GatesFile, runtime: Option<RuntimeKind>) -> Vec<Gate> {
+    let root = KeyPath::default().key("swap").key("gates");
+    let said = |figure: Figure| match figure {
+        Figure::ErrorRate => file.error_rate.as_ref(),
+        Figure::P99 => file.p99.as_ref(),
+        Figure::Cpu => file.cpu.as_ref(),
+        Figure::Memory => file.memory.as_ref(),
+        Figure::Restarts => file.restarts.as_ref(),
+    };
+    let said = Figure::ALL.into_iter().filter_map(|figure| Some((figure, said(figure)?)));
+    let mut gates = Vec::new();
+    for (figure, text) in said {
+        let key = root.key(figure.name());
+        if figure.needs_calls() && runtime == Some(RuntimeKind::Http) {
+            let message =
+                format!("`{}` is there, but nobody counts the calls of a program without the SDK", key.as_str());
+            check.problem(&key, message, "`memory` and `restarts`");
+        }
+        match figure.gate(text) {
+            Ok(gate) => gates.push(gate),
+            Err(_) => check.refuse(&key, text, "is no gate", figure.allowed()),
+        }
+    }
+    gates
 }
 
 fn restart(check: &mut Check, file: &RestartFile) -> Restart {

@@ -8,7 +8,7 @@ use mortise_control::{ServiceName, TenantName, Token, WorkerId};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Desired, Operation, OperationId, TenantLimits};
+use crate::api::{ApiError, Desired, Operation, OperationId, TenantLimits};
 use crate::lifecycle::{ModuleKey, ModuleSpec};
 
 /// What the operator wants of a module.
@@ -57,6 +57,9 @@ pub struct BesideRecord {
     /// How many percent it gets of what no route decides.
     #[serde(default)]
     pub share: u32,
+    /// The swap that raises its share by steps stays where it is.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// An installed version.
@@ -139,6 +142,9 @@ pub struct OperationRecord {
     pub order: u64,
     /// Uninstall: the packages that its version records referred to, sha256.
     pub removes: Vec<String>,
+    /// A swap: why what it has started is to end, though it came so far.
+    #[serde(default)]
+    pub verdict: Option<ApiError>,
 }
 
 /// The routes of a tenant: those in force, and those before them.

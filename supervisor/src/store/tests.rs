@@ -186,7 +186,12 @@ fn module_record(number: u8) -> ModuleRecord {
         version: number.is_multiple_of(3).then(|| version(number)),
         published: Default::default(),
         cohort: number.into(),
-        beside: number.is_multiple_of(7).then(|| BesideRecord { version: version(number / 3), cohort: 1, share: 5 }),
+        beside: number.is_multiple_of(7).then(|| BesideRecord {
+            version: version(number / 3),
+            cohort: 1,
+            share: 5,
+            paused: number.is_multiple_of(2),
+        }),
         instances: number.is_multiple_of(5).then_some(number.into()),
         kept: number.is_multiple_of(4).then(|| KeptRecord {
             version: version(number / 2),
@@ -237,6 +242,7 @@ fn change() -> impl Strategy<Value = Change> {
             },
             order: number.into(),
             // Large enough that pages split and are freed.
+            verdict: None,
             removes: vec!["x".repeat(usize::from(number) * 20)],
         })),
         6 => Change::RemoveOperation(operation(number)),

@@ -301,7 +301,7 @@ fn accept(published: &Published, id: OperationId, request: Request) -> Result<Op
         id,
         request,
         state: OperationState::Running,
-        steps: vec![StepRecord { step: "accepted".into(), at: at(7) }],
+        steps: vec![StepRecord { step: "accepted".into(), at: at(7), said: None }],
         error: None,
         receipt: None,
         started: at(7),

@@ -13,8 +13,8 @@ use crate::api::{ApiError, Operation, OperationId, OperationState, Request, Tena
 use crate::lifecycle::turn::Turn;
 use crate::lifecycle::worker::LeaveStage;
 use crate::lifecycle::{
-    Action, Config, Event, Exit, ExitStatus, ModuleKey, Mono, Now, Package, Remains, ResourceId, StartFault, State,
-    Submitted, Ticket, Timer,
+    Action, Config, Event, Exit, ExitStatus, ModuleKey, Mono, Now, Package, Reading, Remains, ResourceId, StartFault,
+    State, Submitted, Ticket, Timer,
 };
 use crate::store::{Change, Records, WorkerRecord};
 
@@ -27,6 +27,7 @@ pub(super) enum Source {
     Channels,
     Loader,
     Packages,
+    Figures,
 }
 
 /// How often it is checked that no rule was left out: that costs a look at everything.
@@ -70,6 +71,10 @@ pub(super) struct Host {
     pub(super) channel_fails: u32,
     pub(super) load_fails: u32,
     pub(super) busy_groups: u32,
+    /// Calls that each worker has answered, and those of them that failed. Each look at them finds some more.
+    pub(super) answered: BTreeMap<WorkerId, (u64, u64)>,
+    /// How many more that is.
+    pub(super) calls_a_look: u64,
     pub(super) chance: Chance,
     pub(super) random: bool,
     pub(super) actions: u64,
@@ -77,6 +82,8 @@ pub(super) struct Host {
     next_ticket: u64,
     config: Config,
     leaving: BTreeSet<WorkerId>,
+    /// Cohorts that were on disk as running beside another. One that is not any more may be routed to until the state has heard of that.
+    beside: BTreeSet<(ModuleKey, u64)>,
 }
 
 fn mark(now: Mono, chance: &mut Chance) -> Now {
@@ -128,6 +135,8 @@ impl Host {
             channel_fails: 0,
             load_fails: 0,
             busy_groups: 0,
+            answered: BTreeMap::new(),
+            calls_a_look: 1000,
             chance,
             random,
             actions: 0,
@@ -135,6 +144,7 @@ impl Host {
             next_ticket: 1,
             config,
             leaving: BTreeSet::new(),
+            beside: BTreeSet::new(),
         };
         host.perform_all(actions);
         host
@@ -351,7 +361,13 @@ impl Host {
                     self.store_fails -= 1;
                     Err("no space left on device".to_owned())
                 } else {
-                    changes.into_iter().for_each(|it| write(&mut self.disk, it));
+                    for change in changes {
+                        if let Change::PutModule(record) = &change {
+                            let beside = record.beside.as_ref().map(|it| (record.key.clone(), it.cohort));
+                            self.beside.extend(beside);
+                        }
+                        write(&mut self.disk, change);
+                    }
                     Ok(())
                 };
                 self.coming(Source::Store, Event::Persisted { commit, result });
@@ -581,6 +597,18 @@ impl Host {
                     self.coming(Source::Packages, Event::QuotaSet { operation, result: Ok(()) });
                 }
             }
+            Action::Measure { operation, workers } => {
+                let mut readings = Vec::new();
+                for worker in workers {
+                    let Some(process) = self.processes.get(&worker) else { continue };
+                    let (calls, errors) = self.answered.entry(worker).or_default();
+                    *calls += self.calls_a_look;
+                    *errors += if process.has(Vice::Errs) { self.calls_a_look / 5 } else { 0 };
+                    let reading = Reading { calls: *calls, errors: *errors, ..Reading::default() };
+                    readings.push((worker, reading));
+                }
+                self.coming(Source::Figures, Event::Measured { operation, readings });
+            }
             Action::SetTimer { timer, at } => {
                 self.timers.insert(timer, at);
             }
@@ -659,7 +687,7 @@ impl Host {
     fn check_committed(&self, worker: WorkerId) {
         let Some(occupant) = self.record(worker).and_then(|it| it.occupant.as_ref()) else { return };
         let module = self.disk.modules.iter().find(|it| it.key == occupant.key).unwrap();
-        let beside = module.beside.as_ref().is_some_and(|it| it.cohort == occupant.cohort);
+        let beside = self.beside.contains(&(occupant.key.clone(), occupant.cohort));
         assert!(occupant.cohort <= module.cohort || beside, "routed to worker {worker} before the commit is on disk");
     }
 

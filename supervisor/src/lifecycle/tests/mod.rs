@@ -12,6 +12,7 @@ mod process;
 mod random;
 mod returns;
 mod rollbacks;
+mod rollouts;
 mod routes;
 mod scale;
 mod sharing;

@@ -40,6 +40,8 @@ pub(super) enum Vice {
     NeverFrozen,
     /// Its group cannot be thawed.
     NeverThawed,
+    /// A fifth of its calls fail.
+    Errs,
 }
 
 #[derive(Debug)]

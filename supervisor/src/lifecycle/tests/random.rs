@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::host::Host;
 use super::process::Vice;
 use super::world::*;
-use crate::api::{Desired, OperationState, Request};
+use crate::api::{Desired, OperationState, Request, Steering};
 use crate::lifecycle::worker::Life;
 use crate::lifecycle::{CommitId, Event, ExitStatus, ModuleSpec, Remains, Ticket};
 use crate::store::EndKind;
@@ -52,7 +52,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..16u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..20u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -62,14 +62,14 @@ fn command() -> impl Strategy<Value = Command> {
         1 => Just(Command::ChannelFails),
         1 => Just(Command::LoadFails),
         1 => Just(Command::GroupBusy),
-        3 => (0..6u8, 1..3u8, 0..14u8).prop_map(|(module, major, vice)| Command::Vice(module, major, vice)),
+        3 => (0..6u8, 1..3u8, 0..15u8).prop_map(|(module, major, vice)| Command::Vice(module, major, vice)),
         1 => Just(Command::Virtue),
         3 => (any::<u8>(), 0..11u8).prop_map(|(worker, what)| Command::Forge(worker, what)),
         2 => any::<u8>().prop_map(Command::Die),
     ]
 }
 
-const VICES: [Vice; 14] = [
+const VICES: [Vice; 15] = [
     Vice::Silent,
     Vice::NeverReady,
     Vice::Crashes,
@@ -84,6 +84,7 @@ const VICES: [Vice; 14] = [
     Vice::Unwell,
     Vice::NeverFrozen,
     Vice::NeverThawed,
+    Vice::Errs,
 ];
 
 fn request(what: u8, module: &str, major: u64) -> Request {
@@ -103,6 +104,10 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         12 => apply_routes(module, major as u32),
         13 => rollback_routes(),
         14 => share_out(module, major as u32 * 40),
+        15 => canary(module, major, &[10, 50, 100]),
+        16 => steer(module, Steering::Pause),
+        17 => steer(module, Steering::Resume),
+        18 => steer(module, Steering::Abort),
         _ => uninstall(module, Some(major)),
     }
 }
@@ -189,6 +194,11 @@ fn make_peace(host: &mut Host) {
     host.vices.clear();
     for process in host.processes.values_mut() {
         process.vices.clear();
+    }
+    host.deliver_all();
+    for module in MODULES {
+        // One that is paused would never end.
+        let _: Ticket = host.submit(&format!("resume-{module}"), steer(module, Steering::Resume));
     }
     (host.store_fails, host.spawn_fails, host.channel_fails, host.load_fails, host.busy_groups) = (0, 0, 0, 0, 0);
     host.quiesce();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mortise_control::{ModuleName, ServiceName, TenantName};
 use semver::Version;
 
-use crate::api::{LimitsStatus, Request};
+use crate::api::{LimitsStatus, Request, Rollout, Steering};
 use crate::lifecycle::{
     Backoff, HttpOffer, ModuleKey, ModuleSpec, Package, ProvidedService, RestartPolicy, Runtime, Timeouts,
 };
@@ -50,6 +50,7 @@ pub(super) fn module(text: &str, major: u64) -> ModuleSpec {
             stop: Duration::from_secs(5),
         },
         keep: Duration::ZERO,
+        gates: Vec::new(),
         limits: LimitsStatus::default(),
     }
 }
@@ -119,7 +120,23 @@ pub(super) fn restart(text: &str) -> Request {
 }
 
 pub(super) fn swap(text: &str, major: u64) -> Request {
-    Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: None }
+    Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: None, rollout: None }
+}
+
+/// By steps, each for a minute, with the gates that hold without others.
+pub(super) fn canary(text: &str, major: u64, steps: &[u32]) -> Request {
+    let rollout = Rollout { steps: steps.to_vec(), pause_ms: 60_000, gates: Vec::new(), min_calls: 100 };
+    Request::Swap {
+        tenant: tenant(),
+        module: name(text),
+        version: version(major),
+        keep_ms: None,
+        rollout: Some(rollout),
+    }
+}
+
+pub(super) fn steer(text: &str, to: Steering) -> Request {
+    Request::SteerSwap { tenant: tenant(), module: name(text), to }
 }
 
 pub(super) fn beside(text: &str, major: u64) -> Request {
@@ -132,7 +149,13 @@ pub(super) fn share_out(text: &str, percent: u32) -> Request {
 
 /// The version that is replaced is kept for ten minutes.
 pub(super) fn swap_and_keep(text: &str, major: u64) -> Request {
-    Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: Some(600_000) }
+    Request::Swap {
+        tenant: tenant(),
+        module: name(text),
+        version: version(major),
+        keep_ms: Some(600_000),
+        rollout: None,
+    }
 }
 
 /// So is the one that goes.

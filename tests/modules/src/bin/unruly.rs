@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use module_runtime::Worker;
@@ -11,10 +12,17 @@ use mortise_test_modules::{Echo, Refused, Unruly, UnrulyServer, View};
 struct Module {
     version: String,
     kept: Mutex<Vec<Vec<u8>>>,
+    echoes: AtomicU64,
+    /// Of so many echoes one fails.
+    fails_every: Option<u64>,
 }
 
 impl Unruly for Module {
     fn echo(&self, text: String) -> Result<Echo, Refused> {
+        let number = self.echoes.fetch_add(1, Relaxed);
+        if self.fails_every.is_some_and(|it| number.is_multiple_of(it)) {
+            return Err(Refused { why: "this version fails now and then".to_owned() });
+        }
         Ok(Echo { text, version: self.version.clone() })
     }
 
@@ -135,6 +143,8 @@ async fn main(worker: Worker) -> Result<(), module_runtime::Error> {
         Some("hang") => std::future::pending().await,
         Some(_) => return Err(module_runtime::Error::other("it was told never to be ready")),
     }
-    let module = Module { version: worker.version().to_string(), kept: Mutex::default() };
+    let fails_every = worker.configuration("fails-every").and_then(|it| it.parse().ok());
+    let (kept, echoes) = (Mutex::default(), AtomicU64::new(0));
+    let module = Module { version: worker.version().to_string(), kept, echoes, fails_every };
     worker.serve(UnrulyServer::new(module)).run().await
 }
