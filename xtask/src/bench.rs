@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use xtask::Failure;
 use xtask::command::{cargo, root, run, shown};
 
-use crate::{figures, plot, restarts, swaps};
+use crate::{figures, plot, swaps};
 
 /// Measure, beside the physical limit of the same run.
 #[derive(Args)]
@@ -30,9 +30,6 @@ pub struct Bench {
     /// How often each case is done (swap)
     #[arg(long, value_name = "N", default_value_t = 100)]
     swaps: usize,
-    /// How many modules run (restart)
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    modules: usize,
     /// Further words for the benchmark program
     #[arg(last = true)]
     rest: Vec<String>,
@@ -46,17 +43,12 @@ enum What {
     Start,
     /// Swaps, rollbacks and publishing, while calls go on
     Swap,
-    /// A supervisor that comes back where many modules run
-    Restart,
 }
 
 impl Bench {
     pub fn run(self) -> Result<(), Failure> {
         if self.what == What::Swap && !self.peers {
             return swaps::run(self.swaps, self.json);
-        }
-        if self.what == What::Restart && !self.peers {
-            return restarts::run(self.modules, self.json);
         }
         let mut bench = cargo();
         match (self.what, self.peers) {
@@ -69,7 +61,7 @@ impl Bench {
                 run(cargo().args(["build", "--quiet", "--profile", "dist", "--bins", "-p", "mortise-init"]))?;
                 bench.args(example("mortise-supervisor", "start-bench"))
             }
-            (What::Start | What::Swap | What::Restart, _) => return Err("--peers is for ipc".into()),
+            (What::Start | What::Swap, _) => return Err("--peers is for ipc".into()),
         };
         if self.json {
             bench.arg("--json");

@@ -14,7 +14,6 @@ mod dist;
 mod figures;
 mod fuzz;
 mod plot;
-mod restarts;
 mod suites;
 mod swaps;
 mod vm;

@@ -128,7 +128,7 @@ fn time_of_day(text: &str) -> Option<u64> {
 }
 
 /// The value below which that share of them lies.
-pub fn share(sorted: &[u64], share: f64) -> u64 {
+fn share(sorted: &[u64], share: f64) -> u64 {
     let at = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(at.saturating_sub(1)).copied().unwrap_or(0)
 }
