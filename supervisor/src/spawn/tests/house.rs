@@ -48,14 +48,12 @@ impl House {
     }
 
     pub fn build_as_anybody(enforcement: impl FnOnce(&Groups) -> Enforcement) -> Option<Self> {
+        // First: nothing is there yet that a panic would leave behind.
+        let init = init();
         let folder = tempfile::tempdir().unwrap();
         let groups = Arc::new(Groups::open(Layout::detect().unwrap(), folder.path()).unwrap());
-        let config = Config {
-            run: folder.path().join("run"),
-            init: init(),
-            http_gid: FIRST_UID - 1,
-            enforcement: enforcement(&groups),
-        };
+        let config =
+            Config { run: folder.path().join("run"), init, http_gid: FIRST_UID - 1, enforcement: enforcement(&groups) };
         std::fs::create_dir_all(folder.path().join("package")).unwrap();
         std::fs::write(folder.path().join("package/greeting"), "hello\n").unwrap();
         make_reachable(folder.path());
