@@ -117,3 +117,69 @@ fn a_version_that_errs_is_taken_back_and_the_answer_says_which_figure() {
     world.mortise(&["swap", "unruly@3.0.0", "--canary", "50", "--pause", "1s", "--gate", "error_rate=90%"]);
     world.end();
 }
+
+#[test]
+fn it_is_paused_resumed_and_aborted_and_no_call_fails() {
+    as_root!();
+    let world = idle();
+    let swap = ["unruly@2.0.0", "--canary", "5", "--pause", "1s"];
+    // Nobody calls: the step lasts until somebody does.
+    let id = begin(&world, &swap);
+    assert!(eventually(|| said(&operation(&world, &id), "share 5%") == "waits for calls: 0 of 100"));
+    let refused = world.mortise_fails(&["stop", "unruly"]);
+    assert!(refused.contains("mortise swap abort unruly"), "{refused}");
+    world.mortise(&["swap", "abort", "unruly"]);
+    let aborted = ended(&world, &id);
+    assert!(aborted["error"]["message"].as_str().is_some_and(|it| it.starts_with("aborted at step 5 %")), "{aborted}");
+    assert_eq!(world.worker("unruly")["version"], "1.0.0");
+    assert!(world.mortise_fails(&["swap", "abort", "unruly"]).contains("no operation is under way"));
+
+    let id = begin(&world, &swap);
+    assert!(eventually(|| has_share(&world, 5)), "{}", operation(&world, &id));
+    world.mortise(&["swap", "pause", "unruly"]);
+    world.deploy("load");
+    assert!(eventually(|| said(&operation(&world, &id), "share 5%").contains("error_rate")));
+    assert!(has_share(&world, 5), "its time is over, its gates are passed, and it stays: {}", operation(&world, &id));
+    world.mortise(&["swap", "resume", "unruly"]);
+    let done = ended(&world, &id);
+    assert_eq!((&done["state"], &world.worker("unruly")["version"]), (&json!("done"), &json!("2.0.0")), "{done}");
+    assert_eq!(report(&world)["failed"], 0);
+    world.end();
+}
+
+#[test]
+fn it_goes_on_where_it_was_when_the_supervisor_is_killed_in_a_step() {
+    as_root!();
+    let mut world = idle();
+    install_bad(&world, "3.0.0");
+    let die = |world: &mut World| {
+        world.daemon.kill().expect("the supervisor is killed");
+        world.daemon.succeed().expect("its successor starts");
+    };
+    let id = begin(&world, &["unruly@2.0.0", "--canary", "5,50", "--pause", "1s"]);
+    assert!(eventually(|| has_share(&world, 5)), "{}", operation(&world, &id));
+    die(&mut world);
+    assert!(has_share(&world, 5), "{}", operation(&world, &id));
+    world.mortise(&["swap", "pause", "unruly"]);
+    world.deploy("load");
+    assert!(eventually(|| said(&operation(&world, &id), "share 5%").contains("error_rate")));
+    die(&mut world);
+    assert!(has_share(&world, 5), "it is paused still: {}", operation(&world, &id));
+    world.mortise(&["swap", "resume", "unruly"]);
+    die(&mut world);
+    let done = ended(&world, &id);
+    assert_eq!((&done["state"], steps(&done)[5]), (&json!("done"), "share 50%"), "{done}");
+    assert_eq!(report(&world)["failed"], 0);
+    assert_eq!(world.worker("unruly")["version"], "2.0.0");
+
+    // One that errs is judged by the successor.
+    world.mortise(&["stop", "load"]);
+    let id = begin(&world, &["unruly@3.0.0", "--canary", "20", "--pause", "1h"]);
+    assert!(eventually(|| has_share(&world, 20)), "{}", operation(&world, &id));
+    die(&mut world);
+    world.mortise(&["start", "load"]);
+    let failed = ended(&world, &id);
+    assert!(failed["error"]["message"].as_str().is_some_and(|it| it.starts_with("error_rate of 3.0.0")), "{failed}");
+    assert_eq!(world.worker("unruly")["version"], "2.0.0");
+    world.end();
+}
