@@ -97,6 +97,9 @@ pub struct ModuleStatus {
     /// How many percent the version beside gets of what no route decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside_share: Option<u32>,
+    /// The swap that raises that share by steps is paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside_paused: bool,
     /// Installed versions, newest first.
     pub installed: Vec<InstalledVersion>,
     /// Its services.

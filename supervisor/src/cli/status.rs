@@ -40,6 +40,11 @@ fn one(screen: Screen, module: &ModuleStatus, now: Timestamp) -> String {
     let paint = screen.paint;
     let mut text = format!("{}  of tenant {}\n", paint.head(module.module.as_str()), module.tenant);
     let _ = writeln!(text, "wanted     {}", wanted(module));
+    if let Some(version) = &module.beside {
+        let paused = if module.beside_paused { paint.warn(": its swap is paused") } else { String::new() };
+        let share = module.beside_share.unwrap_or(0);
+        let _ = writeln!(text, "beside     {version}  gets {share} % of what no route decides{paused}");
+    }
     for it in &module.installed {
         let digest = it.digest.get(..16).unwrap_or(&it.digest);
         let _ = writeln!(text, "installed  {}  {} ago  sha256 {digest}…", it.version, units::since(it.installed, now));
@@ -160,6 +165,12 @@ fn summary(screen: Screen, module: &ModuleStatus) -> String {
     if newest != module.version.as_ref() {
         let _ = write!(text, "  newest {}", newest.map_or("-".to_owned(), Version::to_string));
     }
+    if let Some(version) = &module.beside {
+        let _ = write!(text, "  beside {version} at {} %", module.beside_share.unwrap_or(0));
+        if module.beside_paused {
+            let _ = write!(text, " {}", screen.paint.warn("paused"));
+        }
+    }
     for it in module.workers.iter().filter(|it| it.state != WorkerState::Stopped) {
         let _ = write!(text, "  {} {}", it.worker, screen.paint.state(it.state));
     }
@@ -172,7 +183,25 @@ fn summary(screen: Screen, module: &ModuleStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::cli::screen::Paint;
+
+    #[test]
+    fn a_version_beside_is_shown_with_its_share_and_whether_it_is_paused() {
+        let module = |paused: bool| -> ModuleStatus {
+            let value = json!({"tenant": "default", "module": "spell", "desired": "running", "version": "2.0.0",
+                "beside": "2.1.0", "beside_share": 25, "beside_paused": paused, "installed": [], "services": [], "workers": []});
+            serde_json::from_value(value).unwrap()
+        };
+        let screen = Screen { json: false, paint: Paint::PLAIN, terminal: false };
+        let line = |paused| one(screen, &module(paused), Timestamp::UNIX_EPOCH).lines().nth(2).unwrap().to_owned();
+        assert_eq!(line(false), "beside     2.1.0  gets 25 % of what no route decides");
+        assert_eq!(line(true), "beside     2.1.0  gets 25 % of what no route decides: its swap is paused");
+        assert!(summary(screen, &module(true)).contains("  beside 2.1.0 at 25 % paused"));
+        assert!(summary(screen, &module(false)).ends_with("  beside 2.1.0 at 25 %"));
+    }
 
     #[test]
     fn a_percentile_is_the_bound_of_its_bucket() {

@@ -294,6 +294,7 @@ mod tests {
             version: None,
             beside: None,
             beside_share: None,
+            beside_paused: false,
             installed: vec![],
             services: vec![],
             workers: vec![worker],

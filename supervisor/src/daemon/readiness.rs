@@ -149,6 +149,7 @@ mod tests {
             version: None,
             beside: None,
             beside_share: None,
+            beside_paused: false,
             installed: Vec::new(),
             services: Vec::new(),
             workers: states.iter().map(worker).collect(),

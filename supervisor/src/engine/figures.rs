@@ -131,6 +131,7 @@ mod tests {
             version: None,
             beside: None,
             beside_share: None,
+            beside_paused: false,
             installed: vec![],
             services: services.iter().map(status).collect(),
             workers: vec![],

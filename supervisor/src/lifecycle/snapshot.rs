@@ -78,6 +78,7 @@ impl State {
             version: module.record.version.clone(),
             beside: module.record.beside.as_ref().map(|it| it.version.clone()),
             beside_share: module.record.beside.as_ref().map(|it| it.share),
+            beside_paused: module.record.beside.as_ref().is_some_and(|it| it.paused),
             installed: installed.collect(),
             services: self.services(module),
             workers: workers.map(|it| self.worker_status(module, it)).chain(module.ended.iter().cloned()).collect(),

@@ -196,6 +196,7 @@ fn status(name: &str) -> ModuleStatus {
         version: None,
         beside: None,
         beside_share: None,
+        beside_paused: false,
         installed: vec![installed(Version::new(1, 0, 0))],
         services: vec![],
         workers: vec![],

@@ -30,6 +30,7 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
         version: Some(semver::Version::new(1, 2, 0)),
         beside: None,
         beside_share: None,
+        beside_paused: false,
         installed: vec![],
         services: vec![ServiceStatus {
             service: ServiceName::new("spell").unwrap(),
