@@ -39,7 +39,10 @@ impl State {
                 let version = callee.filter(|_| !rules.is_empty()).map(share);
                 Target { channel, weight: callee.map_or(1, |it| self.default_share(it)), version }
             };
-            let targets = self.targets(id, &service).into_iter().map(target).collect();
+            let mut targets: Vec<Target> = self.targets(id, &service).into_iter().map(target).collect();
+            if !rules.is_empty() && self.begins_with_more(id, &service) {
+                targets.clear();
+            }
             let (offer, denied) = (self.offer(id, &service), self.denies(id, &service));
             routes.push(ServiceRoute { service, offer, denied, targets, rules });
         }
@@ -186,6 +189,28 @@ impl State {
         }
         fresh.sort_unstable();
         fresh
+    }
+
+    /// Whether a caller that has no route for a service yet is about to have more of them than it could have now. A rule decides among
+    /// the versions that answer; who had a route to one only, because its channel opened first, would send everything there.
+    fn begins_with_more(&self, id: WorkerId, service: &ServiceName) -> bool {
+        let Some(caller) = self.slots.get(id) else { return false };
+        let has_routes = |it: &ServiceRoute| it.service == *service && !it.targets.is_empty();
+        // A caller on a new connection may have channels that it uses.
+        if caller.routes.sent.as_ref().is_none_or(|it| it.iter().any(has_routes)) {
+            return false;
+        }
+        let mut standing = self.providers(caller, service).filter(|it| {
+            it.leaving.is_none() && self.modules.get(&it.key).is_some_and(|module| module.stands(it.cohort))
+        });
+        standing.any(|callee| {
+            let edge = Edge { caller: id, callee: callee.id, service: service.clone() };
+            match self.edges.get(&edge) {
+                // One whose making takes too long is given up, and tried again later.
+                Some(EdgeState::Channel(it)) => self.channels.get(it).is_some_and(|it| it.stage == Stage::Attaching),
+                Some(EdgeState::Waiting | EdgeState::Parted) | None => false,
+            }
+        })
     }
 
     /// Whether the module that answers a service has too few workers ready to do without those of an earlier cohort.

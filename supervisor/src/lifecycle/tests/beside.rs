@@ -62,6 +62,36 @@ fn a_version_beside_is_reached_by_every_caller_and_gets_nothing_by_itself() {
     assert_eq!(weights, [(first, 1), (second, 0)]);
 }
 
+#[test]
+fn a_caller_that_comes_has_no_route_before_it_has_all_that_a_rule_may_choose_from() {
+    let mut host = two_versions();
+    host.done(beside("spell", 2));
+    host.done(share_out("spell", 50));
+    let (first, second, before) = (only(&host, "spell", 1), only(&host, "spell", 2), host.worker("site"));
+    host.processes.get_mut(&second).unwrap().vices.insert(Vice::MapsNothing);
+    host.exit(before, ExitStatus::Code(1));
+    let open = |host: &Host, site: WorkerId| {
+        host.processes.get(&site).is_some_and(|it| it.channels.values().any(|it| it.peer == first && it.open))
+    };
+    let site = loop {
+        host.deliver_all();
+        if let Some(site) = of(&host, "site", 1).into_iter().find(|it| *it != before && open(&host, *it)) {
+            break site;
+        }
+        assert!(host.tick(), "it comes again");
+    };
+    assert!(!host.reaches(site, "spell", first), "the other channel is being made");
+    // That takes too long: one version is better than none.
+    while !host.reaches(site, "spell", first) {
+        assert!(host.tick(), "the channel is given up");
+        host.deliver_all();
+    }
+    assert!(!host.reaches(site, "spell", second));
+    host.processes.get_mut(&second).unwrap().vices.clear();
+    host.quiesce();
+    assert!(host.reaches(site, "spell", first) && host.reaches(site, "spell", second));
+}
+
 /// The shares of the last rule that a caller has for spell, by version; none: the version in charge gets everything.
 fn last_rule(host: &Host, caller: &str) -> Vec<(u64, u32)> {
     let route = &host.processes[&host.worker(caller)].routes;
