@@ -1,11 +1,11 @@
 //! Changes: accepted at once, carried out as operations that can be asked for.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use mortise_control::{ModuleName, TenantName};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,7 +14,7 @@ use super::extract::{InBody, InPath, InQuery};
 use super::modules::OfTenant;
 use super::{Access, Caller, Shared, bounds, stopped};
 use crate::api::{ApiError, Operation, OperationId, Request, RuntimeKind};
-use crate::manifest::Runtime;
+use crate::manifest::{Manifest, Runtime};
 
 /// What is asked, and the client's name for it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -90,26 +90,35 @@ async fn may(shared: &Shared, caller: &Caller, request: &Request) -> Result<(), 
         _ => caller.may(Access::Change(tenant))?,
     }
     let is_base = match (request, request.module()) {
-        (Request::Install { digest, .. }, _) => is_base_package(shared, digest.clone()).await,
-        (_, Some(module)) => {
-            let state = shared.api.handle.state();
-            let found = state.modules.iter().find(|it| it.tenant == *tenant && it.module == *module);
-            found.is_some_and(|it| it.runtime == Some(RuntimeKind::Base))
-        }
+        (Request::Install { digest, .. }, _) => is_base_package(shared, tenant.clone(), digest.clone()).await,
+        (_, Some(module)) => has_base(shared, tenant, module),
         (_, None) => false,
     };
     if is_base { caller.may(Access::Base) } else { Ok(()) }
 }
 
-/// Whether a package in the store is a base. One that is not there is refused later.
-async fn is_base_package(shared: &Shared, digest: String) -> bool {
-    let api = Arc::clone(&shared.api);
+/// Whether a package in the store is a base's. One that is not there is refused later.
+async fn is_base_package(shared: &Shared, tenant: TenantName, digest: String) -> bool {
+    let of = shared.clone();
     let looking = move || {
-        let found = digest.parse().ok().and_then(|it| api.packages.find(&it).ok());
-        found.is_some_and(|it| matches!(it.manifest.runtime, Runtime::Base(_)))
+        let found = digest.parse().ok().and_then(|it| of.api.packages.find(&it).ok());
+        found.is_some_and(|it| is_bases(&of, &tenant, &it.manifest))
     };
     // An error of the join: the runtime is shutting down.
     tokio::task::spawn_blocking(looking).await.unwrap_or(true)
+}
+
+/// Whether a package is a base, or a version of a module that has one.
+pub(super) fn is_bases(shared: &Shared, tenant: &TenantName, manifest: &Manifest) -> bool {
+    matches!(manifest.runtime, Runtime::Base(_)) || has_base(shared, tenant, &manifest.name)
+}
+
+/// Whether a version of a module is a base: any of those installed, so that none can be put in front of it.
+fn has_base(shared: &Shared, tenant: &TenantName, module: &ModuleName) -> bool {
+    let state = shared.api.handle.state();
+    let found = state.modules.iter().find(|it| it.tenant == *tenant && it.module == *module);
+    let kinds = found.into_iter().flat_map(|it| it.installed.iter().map(|it| it.runtime).chain([it.runtime]));
+    kinds.into_iter().any(|it| it == Some(RuntimeKind::Base))
 }
 
 /// Operations that run and the latest that have ended, newest first.

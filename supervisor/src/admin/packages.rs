@@ -17,10 +17,9 @@ use tokio_stream::StreamExt as _;
 use utoipa::IntoParams;
 
 use super::extract::InQuery;
-use super::operations::checked_id;
+use super::operations::{checked_id, is_bases};
 use super::{Access, Caller, Shared, bounds};
 use crate::api::{self, ApiError, Blame, ErrorCode, Operation, OperationId};
-use crate::manifest::Runtime;
 use crate::package::{Digest, Installed, PackageError};
 
 /// Chunks between the connection and the thread that unpacks.
@@ -79,7 +78,7 @@ async fn register(
     };
     let arriving = shared.arriving.read().await;
     let installed = unpack(shared, body).await?;
-    if matches!(installed.manifest.runtime, Runtime::Base(_))
+    if is_bases(shared, &tenant, &installed.manifest)
         && let Err(denied) = caller.may(Access::Base)
     {
         drop(arriving);

@@ -58,12 +58,25 @@ fn module(of: &str, name: &str, runtime: RuntimeKind) -> Arc<ModuleStatus> {
     Arc::new(serde_json::from_value(value).unwrap())
 }
 
+/// A base that does not run, behind a newer version of the same module that is none.
+fn base_in_disguise(of: &str, name: &str) -> Arc<ModuleStatus> {
+    let version = |version, runtime| json!({"version": version, "runtime": runtime, "digest": "", "installed": jiff::Timestamp::UNIX_EPOCH});
+    let installed = [version("9.0.0", RuntimeKind::Sdk), version("1.0.0", RuntimeKind::Base)];
+    let mut value = serde_json::to_value(&*module(of, name, RuntimeKind::Sdk)).unwrap();
+    value["installed"] = json!(installed);
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
 impl House {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let operations = [operation("mine", "acme"), operation("theirs", "other")];
         let state = Snapshot {
-            modules: vec![module("acme", "site", RuntimeKind::Sdk), module("acme", "base", RuntimeKind::Base)],
+            modules: vec![
+                module("acme", "site", RuntimeKind::Sdk),
+                module("acme", "base", RuntimeKind::Base),
+                base_in_disguise("acme", "disguised"),
+            ],
             operations: operations.to_vec(),
             ..Snapshot::default()
         };
@@ -144,6 +157,7 @@ fn table() -> Vec<(&'static str, &'static str, String, &'static [&'static str])>
         change("start", site.clone(), CHANGE),
         change("start", json!({"module": "base"}), OPERATE),
         change("stop", json!({"module": "base"}), OPERATE),
+        change("start", json!({"module": "disguised", "version": "1.0.0"}), OPERATE),
         change("stop", site.clone(), CHANGE),
         change("restart", site.clone(), CHANGE),
         change("swap", version.clone(), CHANGE),

@@ -138,6 +138,9 @@ pub struct InstalledVersion {
     /// The version.
     #[schema(value_type = String)]
     pub version: Version,
+    /// What kind of program it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeKind>,
     /// sha256 of its package.
     pub digest: String,
     /// When it was installed.

@@ -67,6 +67,7 @@ impl State {
         let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
         let installed = module.versions.iter().rev().map(|(version, it)| InstalledVersion {
             version: version.clone(),
+            runtime: Some(runtime_kind(&it.spec.runtime)),
             digest: it.digest.clone(),
             installed: it.at,
         });

@@ -184,7 +184,7 @@ impl Drop for Fake {
 
 fn installed(version: Version) -> InstalledVersion {
     let digest = format!("{:02x}", version.minor).repeat(32);
-    InstalledVersion { version, digest, installed: at(0) }
+    InstalledVersion { version, runtime: None, digest, installed: at(0) }
 }
 
 fn status(name: &str) -> ModuleStatus {
@@ -345,7 +345,7 @@ fn register(published: &Published, packages: &PackageStore, digest: &str) {
     let name = package.manifest.name.as_str();
     if !state.modules.iter().any(|it| it.module.as_str() == name) {
         let version = package.manifest.version.clone();
-        let installed = vec![InstalledVersion { version, digest: digest.to_owned(), installed: at(0) }];
+        let installed = vec![InstalledVersion { version, runtime: None, digest: digest.to_owned(), installed: at(0) }];
         state.modules.push(ModuleStatus { installed, ..status(name) }.into());
     }
     published.state.store(Arc::new(state));
