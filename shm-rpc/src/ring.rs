@@ -13,7 +13,7 @@
 //!
 //! Stores leave a core in order, and a slot's wait until its line has come from the reader. Where many messages are sent in a row it
 //! is the stores *between* two slots that decide how many lines are on their way at once: with 0, 8, 16 and 30 of them a bare ring of
-//! 64-byte messages takes 8, 12, 20 and 36 ns a message each way (two near cores). So what runs between publications keeps its state
+//! 64-byte messages takes 8, 12, 20 and 36 ns a message each way (two near cores; by a program that is not kept). So what runs between publications keeps its state
 //! in registers, and passes errors by one word. To ask for the lines ahead makes it slower.
 //!
 //! A full fence must follow the publication: what the sender looks at next (is the reader parked, has it closed?) cannot be older

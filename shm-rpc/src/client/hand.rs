@@ -104,7 +104,8 @@ impl<'c> Hand<'c> {
         if self.spin(ticket, deadline, answer) {
             return Ok(());
         }
-        self.wait_elsewhere(ticket, deadline, answer)
+        *answer = self.wait_elsewhere(ticket, deadline)?;
+        Ok(())
     }
 
     /// Looks at the ring again and again, for as long as that may pay and nobody else wants the books.
@@ -138,17 +139,7 @@ impl<'c> Hand<'c> {
 
     /// Waits without the books: the answer is there already, or others want them, or it is time to sleep.
     #[cold]
-    fn wait_elsewhere(
-        &mut self,
-        ticket: Ticket,
-        deadline: Option<Deadline>,
-        answer: &mut Answer,
-    ) -> Result<(), Refused> {
-        *answer = self.wait_without_books(ticket, deadline)?;
-        Ok(())
-    }
-
-    fn wait_without_books(&mut self, ticket: Ticket, deadline: Option<Deadline>) -> Result<Answer, CallError> {
+    fn wait_elsewhere(&mut self, ticket: Ticket, deadline: Option<Deadline>) -> Result<Answer, CallError> {
         if let Some(outcome) = self.calls().collect(ticket) {
             return outcome;
         }

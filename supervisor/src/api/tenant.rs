@@ -68,17 +68,23 @@ impl TenantLimits {
             services: over.services.or(self.services),
         };
         for limit in lifted {
-            match limit {
-                TenantLimit::Memory => limits.memory_bytes = None,
-                TenantLimit::Cpu => limits.cpu_milli = None,
-                TenantLimit::Pids => limits.pids = None,
-                TenantLimit::Modules => limits.modules = None,
-                TenantLimit::Workers => limits.workers = None,
-                TenantLimit::Channels => limits.channels = None,
-                TenantLimit::Services => limits.services = None,
-            }
+            limits.set(limit, None);
         }
         limits
+    }
+
+    /// Says another value of one limit, in its unit; at most the largest number that it can be.
+    pub fn set(&mut self, limit: TenantLimit, value: Option<u64>) {
+        let number = value.map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+        match limit {
+            TenantLimit::Memory => self.memory_bytes = value,
+            TenantLimit::Cpu => self.cpu_milli = number,
+            TenantLimit::Pids => self.pids = number,
+            TenantLimit::Modules => self.modules = number,
+            TenantLimit::Workers => self.workers = number,
+            TenantLimit::Channels => self.channels = number,
+            TenantLimit::Services => self.services = number,
+        }
     }
 }
 

@@ -91,19 +91,9 @@ fn gathered(changes: &[TenantChange]) -> Result<(TenantLimits, BTreeSet<TenantLi
             let name = LIMITS.iter().find(|(_, it)| it == limit).map_or("", |(name, _)| *name);
             return Err(Fault::command_line(format!("{name} is said twice")));
         }
-        let Some(value) = *value else {
-            lift.insert(*limit);
-            continue;
-        };
-        let number = Some(u32::try_from(value).unwrap_or(u32::MAX));
-        match limit {
-            TenantLimit::Memory => limits.memory_bytes = Some(value),
-            TenantLimit::Cpu => limits.cpu_milli = number,
-            TenantLimit::Pids => limits.pids = number,
-            TenantLimit::Modules => limits.modules = number,
-            TenantLimit::Workers => limits.workers = number,
-            TenantLimit::Channels => limits.channels = number,
-            TenantLimit::Services => limits.services = number,
+        match value {
+            Some(value) => limits.set(*limit, Some(*value)),
+            None => drop(lift.insert(*limit)),
         }
     }
     Ok((limits, lift))

@@ -39,10 +39,7 @@ impl State {
                 let version = callee.filter(|_| !rules.is_empty()).map(share);
                 Target { channel, weight: callee.map_or(1, |it| self.default_share(it)), version }
             };
-            let mut targets: Vec<Target> = self.targets(id, &service).into_iter().map(target).collect();
-            if !rules.is_empty() && self.begins_with_more(id, &service) {
-                targets.clear();
-            }
+            let targets = self.targets(id, &service, !rules.is_empty()).into_iter().map(target).collect();
             let (offer, denied) = (self.offer(id, &service), self.denies(id, &service));
             routes.push(ServiceRoute { service, offer, denied, targets, rules });
         }
@@ -159,24 +156,28 @@ impl State {
 
     /// The channels over which calls of a service go. Workers of the cohort in charge, and of the one beside it, answer; while some
     /// of them have no open channel to this caller yet, those that they supersede go on answering.
-    fn targets(&self, id: WorkerId, service: &ServiceName) -> Vec<ChannelId> {
+    ///
+    /// A rule decides among the versions that answer. A caller that had a channel to one only, because it opened first, would send
+    /// everything there: where there are rules it begins with all, or with what there is when the making of one takes too long.
+    fn targets(&self, id: WorkerId, service: &ServiceName, ruled: bool) -> Vec<ChannelId> {
         let Some(caller) = self.slots.get(id) else { return Vec::new() };
         let mut fresh = Vec::new();
         let mut old = Vec::new();
         let mut complete = true;
+        let mut coming = false;
         for callee in self.providers(caller, service) {
             let edge = Edge { caller: id, callee: callee.id, service: service.clone() };
-            let open = match self.edges.get(&edge) {
-                Some(EdgeState::Channel(channel)) => {
-                    self.channels.get(channel).filter(|it| it.stage == Stage::Open).map(|_| *channel)
-                }
+            let channel = match self.edges.get(&edge) {
+                Some(EdgeState::Channel(channel)) => Some(*channel),
                 Some(EdgeState::Waiting | EdgeState::Parted) | None => None,
             };
-            let open = open.filter(|_| self.granted(&edge));
+            let stage = channel.and_then(|it| self.channels.get(&it)).map(|it| it.stage);
+            let open = channel.filter(|_| stage == Some(Stage::Open) && self.granted(&edge));
             let current = self.modules.get(&callee.key).is_some_and(|it| it.stands(callee.cohort));
             match (&callee.leaving, open) {
                 (None, open) if current => {
                     complete &= open.is_some() || !callee.serves();
+                    coming |= stage == Some(Stage::Attaching);
                     fresh.extend(open);
                 }
                 (None, open) => old.extend(open),
@@ -184,33 +185,14 @@ impl State {
                 (Some(_), _) => {}
             }
         }
+        if ruled && coming && begins(caller, service) {
+            return Vec::new();
+        }
         if fresh.is_empty() || !complete || !old.is_empty() && self.waits_for_fresh(caller, service) {
             fresh.extend(old);
         }
         fresh.sort_unstable();
         fresh
-    }
-
-    /// Whether a caller that has no route for a service yet is about to have more of them than it could have now. A rule decides among
-    /// the versions that answer; who had a route to one only, because its channel opened first, would send everything there.
-    fn begins_with_more(&self, id: WorkerId, service: &ServiceName) -> bool {
-        let Some(caller) = self.slots.get(id) else { return false };
-        let has_routes = |it: &ServiceRoute| it.service == *service && !it.targets.is_empty();
-        // A caller on a new connection may have channels that it uses.
-        if caller.routes.sent.as_ref().is_none_or(|it| it.iter().any(has_routes)) {
-            return false;
-        }
-        let mut standing = self.providers(caller, service).filter(|it| {
-            it.leaving.is_none() && self.modules.get(&it.key).is_some_and(|module| module.stands(it.cohort))
-        });
-        standing.any(|callee| {
-            let edge = Edge { caller: id, callee: callee.id, service: service.clone() };
-            match self.edges.get(&edge) {
-                // One whose making takes too long is given up, and tried again later.
-                Some(EdgeState::Channel(it)) => self.channels.get(it).is_some_and(|it| it.stage == Stage::Attaching),
-                Some(EdgeState::Waiting | EdgeState::Parted) | None => false,
-            }
-        })
     }
 
     /// Whether the module that answers a service has too few workers ready to do without those of an earlier cohort.
@@ -292,6 +274,12 @@ impl State {
         self.touched.callers.insert(edge.caller);
         self.touch_routing_operations();
     }
+}
+
+/// Whether a caller has been told of no channel for a service yet. One on a new connection may have some that it uses.
+fn begins(caller: &Worker, service: &ServiceName) -> bool {
+    let has_some = |it: &ServiceRoute| it.service == *service && !it.targets.is_empty();
+    caller.routes.sent.as_ref().is_some_and(|it| !it.iter().any(has_some))
 }
 
 /// Whether the callee's author has a service called by whoever its tenant allows it to, where that is another.

@@ -168,16 +168,11 @@ impl Op {
     }
 
     pub(super) fn concerns_tenant(&self) -> bool {
-        matches!(
+        let alone = matches!(
             self.request(),
-            Request::AddTenant { .. }
-                | Request::SetTenant { .. }
-                | Request::RemoveTenant { .. }
-                | Request::Export { .. }
-                | Request::Unexport { .. }
-                | Request::Import { .. }
-                | Request::Unimport { .. }
-        )
+            Request::AddTenant { .. } | Request::SetTenant { .. } | Request::RemoveTenant { .. }
+        );
+        alone || self.concerns_sharing()
     }
 
     /// Whether it makes a new cohort beside the one in charge.
@@ -190,20 +185,15 @@ impl Op {
 
     /// Whether it waits for routes of others to be in force.
     pub(super) fn awaits_routes(&self) -> bool {
-        matches!(
+        let of_a_module = matches!(
             self.request(),
             Request::Publish { .. }
                 | Request::Unpublish { .. }
                 | Request::StartBeside { .. }
                 | Request::Share { .. }
                 | Request::Swap { rollout: Some(_), .. }
-                | Request::ApplyRoutes { .. }
-                | Request::RollbackRoutes { .. }
-                | Request::Export { .. }
-                | Request::Unexport { .. }
-                | Request::Import { .. }
-                | Request::Unimport { .. }
-        )
+        );
+        of_a_module || self.concerns_routes() || self.concerns_sharing()
     }
 
     pub(super) fn has_taken(&self, step: &str) -> bool {

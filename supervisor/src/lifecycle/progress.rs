@@ -82,7 +82,7 @@ impl State {
                     self.end_operation(id, Ok(()), turn);
                 }
             }
-            // Of no module.
+            // Of no module, or done as soon as it is on disk.
             Request::ApplyRoutes { .. }
             | Request::RollbackRoutes { .. }
             | Request::SteerSwap { .. }
