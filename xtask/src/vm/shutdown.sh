@@ -102,12 +102,17 @@ requires_modules() {
 starts_overlap_and_required_modules_come_before_ready() {
   eventually is mortised ActiveState active
   journalctl --sync
-  journalctl -q -b -o json --output-fields=MODULE,MESSAGE,__MONOTONIC_TIMESTAMP | python3 -c '
+  journalctl -q -b -o json --output-fields=MODULE,MESSAGE,_SOURCE_REALTIME_TIMESTAMP | python3 -c '
 import json, sys
 started, ready, unit_is_ready = {}, {}, int(sys.argv[1])
+# When it was sent, by the kernel: the journal writes its own time when it comes to the entry, and that may be after systemd has heard
+# READY=1, which was sent later.
+def sent(it):
+    written = int(it["__REALTIME_TIMESTAMP"])
+    return int(it["__MONOTONIC_TIMESTAMP"]) - (written - int(it.get("_SOURCE_REALTIME_TIMESTAMP", written)))
 for line in sys.stdin:
     it = json.loads(line)
-    module, text, at = it.get("MODULE"), str(it.get("MESSAGE")), int(it["__MONOTONIC_TIMESTAMP"])
+    module, text, at = it.get("MODULE"), str(it.get("MESSAGE")), sent(it)
     if module and text.startswith("started as process"):
         started.setdefault(module, at)
     elif module and text == "ready":
