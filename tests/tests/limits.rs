@@ -44,6 +44,44 @@ fn a_module_over_its_memory_is_killed_alone_and_says_why() {
     world.end();
 }
 
+#[test]
+fn limits_change_while_a_module_works_and_go_below_its_use_only_with_consent() {
+    as_root!();
+    let mut world = World::start();
+    world.deploy("unruly");
+    let first = world.worker("unruly")["worker"].clone();
+    world.mortise(&["limits", "unruly", "memory=200M", "cpu=0.5"]);
+    // More than its module.toml lets it have.
+    assert_eq!(world.call("unruly.allocate", &json!({"bytes": 100 << 20})), Ok(json!(100)));
+    let shown = world.mortise(&["limits", "unruly"]);
+    assert!(shown.contains("memory=200M cpu=0.5") && shown.contains("0.5 cores"), "{shown}");
+
+    let refused = world.mortise_fails(&["limits", "unruly", "memory=64M"]);
+    assert!(refused.contains(first.as_str().expect("an id")) && refused.contains("--force"), "{refused}");
+    assert_eq!(world.worker("unruly")["worker"], first);
+    assert_eq!(world.worker("unruly")["limits"]["memory_bytes"], 200 << 20);
+    assert_eq!(world.call("unruly.allocate", &json!({"bytes": 1 << 20})), Ok(json!(101)), "it has what it had");
+
+    world.mortise(&["limits", "unruly", "memory=64M", "--force"]);
+    let back = || world.worker("unruly")["worker"] != first && world.call("unruly.echo", &json!({"text": "x"})).is_ok();
+    assert!(eventually(back), "{}", world.status("unruly"));
+    assert_eq!(world.worker("unruly")["limits"]["memory_bytes"], 64 << 20);
+
+    // What was said outlives the supervisor, and the kernel keeps it.
+    world.daemon.kill().expect("the supervisor is killed");
+    world.daemon.succeed().expect("its successor starts");
+    let second = world.worker("unruly")["worker"].clone();
+    world.call("unruly.allocate", &json!({"bytes": 100 << 20})).expect_err("100 MiB fit into 64 MiB");
+    assert!(eventually(|| world.worker("unruly")["worker"] != second), "{}", world.status("unruly"));
+    world.mortise(&["limits", "unruly", "memory=default", "cpu=default"]);
+    let shown = world.mortise(&["limits", "unruly"]);
+    assert!(shown.contains("as module.toml says"), "{shown}");
+    assert_eq!(world.worker("unruly")["limits"]["memory_bytes"], 48 << 20);
+    let refused = world.mortise_fails(&["limits", "unruly", "memory=1K"]);
+    assert!(refused.contains("memory_bytes = 1024"), "{refused}");
+    world.end();
+}
+
 /// CPU time of the group that a process is in, in nanoseconds.
 fn cpu_time(pid: u64) -> u64 {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the worker's groups");

@@ -155,6 +155,8 @@ fn table() -> Vec<(&'static str, &'static str, String, &'static [&'static str])>
         change("install", json!({"digest": "ab".repeat(32)}), CHANGE),
         change("uninstall", site.clone(), CHANGE),
         change("start", site.clone(), CHANGE),
+        change("set-limits", json!({"module": "site", "limits": {"memory_bytes": 67_108_864}}), CHANGE),
+        change("set-limits", json!({"module": "base", "limits": {"pids": 9}}), OPERATE),
         change("start", json!({"module": "base"}), OPERATE),
         change("stop", json!({"module": "base"}), OPERATE),
         change("start", json!({"module": "disguised", "version": "1.0.0"}), OPERATE),

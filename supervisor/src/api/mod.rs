@@ -1,6 +1,7 @@
 //! What the admin API says, as plain data: shared by the API's handlers, the CLI and the engine's snapshot.
 
 mod error;
+mod limits;
 mod operation;
 mod rollout;
 mod status;
@@ -8,6 +9,7 @@ mod stream;
 mod tenant;
 
 pub use error::{ApiError, Blame, ErrorCode};
+pub use limits::{ModuleLimit, ModuleLimits};
 pub use operation::{Operation, OperationId, OperationState, Receipt, Request, StepRecord};
 pub use rollout::{Figure, Gate, Most, Rollout, Steering, min_calls};
 pub use status::{

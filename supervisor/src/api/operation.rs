@@ -9,7 +9,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ApiError, Rollout, Steering, TenantLimit, TenantLimits};
+use super::{ApiError, ModuleLimit, ModuleLimits, Rollout, Steering, TenantLimit, TenantLimits};
 
 /// An operation's name: chosen by the client (so that asking twice does it once) or by the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -165,6 +165,25 @@ pub enum Request {
         /// How many, 1 to 64; none: as each version's module.toml says.
         instances: Option<u32>,
     },
+    /// Say other limits of the module's workers, whichever version it is, for those that run and those that come: done when the kernel
+    /// keeps them. Without `force` it is refused where a worker uses more memory than it could have.
+    SetLimits {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// Limits with other values; those that are not named stay.
+        #[serde(default)]
+        limits: ModuleLimits,
+        /// Limits that are again as each version's module.toml says.
+        #[serde(default)]
+        lift: BTreeSet<ModuleLimit>,
+        /// A worker that does not fit may be ended, and is started again.
+        #[serde(default)]
+        force: bool,
+    },
     /// Let the module's services be called.
     Publish {
         /// Whose.
@@ -296,6 +315,7 @@ impl Request {
             | Self::Rollback { tenant, .. }
             | Self::Discard { tenant, .. }
             | Self::Scale { tenant, .. }
+            | Self::SetLimits { tenant, .. }
             | Self::Publish { tenant, .. }
             | Self::Unpublish { tenant, .. }
             | Self::ApplyRoutes { tenant, .. }
@@ -335,6 +355,7 @@ impl Request {
             | Self::Rollback { module, .. }
             | Self::Discard { module, .. }
             | Self::Scale { module, .. }
+            | Self::SetLimits { module, .. }
             | Self::Publish { module, .. }
             | Self::Unpublish { module, .. } => Some(module),
         }

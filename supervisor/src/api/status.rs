@@ -9,7 +9,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Operation, TenantStatus};
+use super::{ModuleLimits, Operation, TenantStatus};
 
 /// The whole state at one moment. The loop publishes a new one after each change; readers never wait for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -33,6 +33,9 @@ pub struct Snapshot {
     /// Tenants by name.
     #[serde(default)]
     pub tenants: Vec<TenantStatus>,
+    /// A base has not taken its newest routes yet: what has just become ready may not be reached through the ingress.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ingress_behind: bool,
     /// The supervisor and the host.
     pub host: HostStatus,
 }
@@ -100,6 +103,9 @@ pub struct ModuleStatus {
     /// The swap that raises that share by steps is paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beside_paused: bool,
+    /// Limits of its workers that hold instead of those of its module.toml.
+    #[serde(default, skip_serializing_if = "ModuleLimits::is_empty")]
+    pub limits: ModuleLimits,
     /// Installed versions, newest first.
     pub installed: Vec<InstalledVersion>,
     /// Its services.

@@ -11,6 +11,7 @@ use mortise_control::{ModuleName, ServiceName, TenantName};
 use crate::api::Gate;
 use crate::lifecycle::DEFAULT_TENANT;
 
+use super::limits::LimitChange;
 use super::target::{Instances, MethodTarget, ModuleTarget, VersionTarget};
 use super::tenants::TenantChange;
 
@@ -169,6 +170,8 @@ pub enum Command {
         #[arg(value_name = "N|default", value_parser = super::target::instances)]
         instances: Instances,
     },
+    /// Show what each worker of a module may use, or change it while it works.
+    Limits(Limits),
     /// Let a module's services be called.
     Publish(Services),
     /// Withdraw a module's services: done when no new call reaches them.
@@ -358,6 +361,19 @@ pub enum Kind {
     Sdk,
     /// An HTTP server without the SDK, in Python's standard library.
     Http,
+}
+
+/// Limits of a module's workers, looked at or changed.
+#[derive(Clone, Debug, Args)]
+pub struct Limits {
+    /// Which module.
+    pub module: ModuleName,
+    /// LIMIT=VALUE, or LIMIT=default for what module.toml says. Limits: memory, swap, cpu, pids, `io_weight`. None: shows them.
+    #[arg(value_name = "LIMIT=VALUE")]
+    pub limits: Vec<LimitChange>,
+    /// Also below what a worker uses: one that does not fit is killed and started again.
+    #[arg(long, requires = "limits")]
+    pub force: bool,
 }
 
 /// A swap: begun, or steered while it is under way.

@@ -15,6 +15,7 @@ mod call;
 mod client;
 mod doctor;
 mod fault;
+mod limits;
 mod man;
 mod operations;
 mod packages;
@@ -127,6 +128,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
         Command::Scale { module, instances } => {
             operations::change(session, Request::Scale { tenant, module, instances: instances.0 }).await
         }
+        Command::Limits(asked) => limits::limits(session, asked).await,
         Command::Publish(it) => {
             let request = Request::Publish { tenant, module: it.module, service: it.service };
             operations::change(session, request).await
@@ -182,6 +184,7 @@ fn names(command: &Command) -> Vec<Name> {
         | Command::Share { module: it, .. }
         | Command::Scale { module: it, .. }
         | Command::Logs { module: it, .. } => vec![module(it)],
+        Command::Limits(it) => vec![module(&it.module)],
         Command::Status { module: it } => it.iter().map(module).collect(),
         Command::Publish(it) | Command::Unpublish(it) => {
             let service = it.service.iter().map(|it| Name::Service(it.to_string()));

@@ -9,7 +9,7 @@ use semver::Version;
 use super::fault::Done;
 use super::screen::{Screen, visible};
 use super::session::Session;
-use super::units;
+use super::{limits, units};
 use crate::api::{Desired, ModuleStatus, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus};
 
 /// `mortise status`.
@@ -44,6 +44,9 @@ fn one(screen: Screen, module: &ModuleStatus, now: Timestamp) -> String {
         let paused = if module.beside_paused { paint.warn(": its swap is paused") } else { String::new() };
         let share = module.beside_share.unwrap_or(0);
         let _ = writeln!(text, "beside     {version}  gets {share} % of what no route decides{paused}");
+    }
+    if !module.limits.is_empty() {
+        let _ = writeln!(text, "limits     {}  instead of module.toml", limits::said(&module.limits));
     }
     for it in &module.installed {
         let digest = it.digest.get(..16).unwrap_or(&it.digest);

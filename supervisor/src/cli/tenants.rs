@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::arguments::Tenant;
 use super::fault::{Done, Fault};
-use super::operations;
 use super::session::Session;
+use super::{operations, units};
 use crate::api::{Request, TenantLimit, TenantLimits, TenantStatus};
 use crate::manifest::{read_bytes, show_bytes};
 
@@ -42,7 +42,7 @@ impl FromStr for TenantChange {
         }
         let read = match limit {
             TenantLimit::Memory => read_bytes(value).ok_or("an amount like 512M or 2G"),
-            TenantLimit::Cpu => milli(value).ok_or("a number of cores like 0.5 or 2, to a thousandth"),
+            TenantLimit::Cpu => units::milli(value).ok_or("a number of cores like 0.5 or 2, to a thousandth"),
             _ => value.parse::<u32>().map(u64::from).map_err(|_| "a whole number"),
         };
         match read {
@@ -50,13 +50,6 @@ impl FromStr for TenantChange {
             Err(allowed) => Err(format!("{name} = {value:?} is not {allowed}; `none` lifts the limit")),
         }
     }
-}
-
-/// Cores in thousandths.
-fn milli(text: &str) -> Option<u64> {
-    let cores: f64 = text.parse().ok().filter(|it: &f64| it.is_finite() && (0.0..=1e6).contains(it))?;
-    let milli = (cores * 1_000.0).round();
-    ((milli / 1_000.0 - cores).abs() < 1e-9).then_some(milli as u64)
 }
 
 /// `mortise tenant …`.

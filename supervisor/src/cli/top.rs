@@ -295,6 +295,7 @@ mod tests {
             beside: None,
             beside_share: None,
             beside_paused: false,
+            limits: crate::api::ModuleLimits::default(),
             installed: vec![],
             services: vec![],
             workers: vec![worker],

@@ -81,6 +81,13 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
+/// Reads cores, in thousandths.
+pub fn milli(text: &str) -> Option<u64> {
+    let cores: f64 = text.parse().ok().filter(|it: &f64| it.is_finite() && (0.0..=1e6).contains(it))?;
+    let milli = (cores * 1_000.0).round();
+    ((milli / 1_000.0 - cores).abs() < 1e-9).then_some(milli as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,6 +75,24 @@ pub(super) fn missing(modules: &[ModuleKey], state: &Snapshot) -> Vec<Missing> {
     modules.iter().filter_map(judge).collect()
 }
 
+/// The same at a start: a module that the ingress offers is reached only when every base has been told.
+pub(super) fn unreached(modules: &[ModuleKey], state: &Snapshot) -> Vec<Missing> {
+    let missing = missing(modules, state);
+    let is_offered = |key: &&ModuleKey| {
+        let status = state.modules.iter().find(|it| it.tenant == key.tenant && it.module == key.module);
+        status.is_some_and(|it| it.services.iter().any(|it| it.published && it.http.is_some()))
+    };
+    let is_known = |key: &&ModuleKey| missing.iter().all(|it| it.module != **key);
+    let behind = modules.iter().filter(|_| state.ingress_behind).filter(is_offered).filter(is_known);
+    let behind = behind.map(|it| Missing {
+        module: it.clone(),
+        reason: "the base has not taken its routes yet".into(),
+        outlook: Outlook::Coming,
+    });
+    let behind = behind.collect::<Vec<_>>();
+    missing.into_iter().chain(behind).collect()
+}
+
 fn lacks(status: Option<&ModuleStatus>, loaded: bool) -> Option<(Outlook, String)> {
     let Some(status) = status else { return Some((Outlook::Stuck, "it is not installed".into())) };
     if status.desired == Desired::Installed {
@@ -117,7 +135,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::api::WorkerStatus;
+    use crate::api::{ServiceStatus, WorkerStatus};
 
     fn key(module: &str) -> ModuleKey {
         ModuleKey { tenant: "default".parse().unwrap(), module: module.parse().unwrap() }
@@ -150,6 +168,7 @@ mod tests {
             beside: None,
             beside_share: None,
             beside_paused: false,
+            limits: crate::api::ModuleLimits::default(),
             installed: Vec::new(),
             services: Vec::new(),
             workers: states.iter().map(worker).collect(),
@@ -177,6 +196,17 @@ mod tests {
                 expected.map(|(outlook, reason)| Missing { module: key("site"), reason: reason.into(), outlook });
             assert_eq!(missing(&[key("site")], &state), expected.into_iter().collect::<Vec<_>>(), "{states:?}");
         }
+        let offered =
+            ServiceStatus { service: "site".parse().unwrap(), published: true, http: Some("/site".into()), callers: 0 };
+        let mut site = Arc::unwrap_or_clone(module("site", run, &[Ready]));
+        site.services = vec![offered];
+        let modules = vec![Arc::new(site), module("spell", run, &[Ready])];
+        let mut state = Snapshot { modules, ingress_behind: true, ..Snapshot::default() };
+        let both = [key("site"), key("spell")];
+        assert_eq!(list(&unreached(&both, &state)), "default/site (the base has not taken its routes yet)");
+        assert_eq!(missing(&both, &state), [], "it is no trouble later");
+        state.ingress_behind = false;
+        assert_eq!(unreached(&both, &state), []);
         let nobody = missing(&[key("site"), key("spell")], &Snapshot::default());
         assert_eq!(list(&nobody), "default/site (it is not installed), default/spell (it is not installed)");
     }

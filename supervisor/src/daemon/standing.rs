@@ -140,7 +140,7 @@ pub(super) async fn keep(
     }
     let mut changes = handle.changes();
     let required = &reload.in_force.settings.readiness;
-    let missing = || readiness::missing(&required.modules, &handle.state());
+    let missing = || readiness::unreached(&required.modules, &handle.state());
     let tell = |missing: &[Missing]| {
         notify::starting(&format!("waiting for {}", readiness::list(missing)), required.within + notify::MARGIN);
     };

@@ -132,6 +132,7 @@ mod tests {
             beside: None,
             beside_share: None,
             beside_paused: false,
+            limits: crate::api::ModuleLimits::default(),
             installed: vec![],
             services: services.iter().map(status).collect(),
             workers: vec![],

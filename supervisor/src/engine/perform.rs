@@ -86,6 +86,7 @@ impl Engine {
             Action::SendPing { worker, nonce } => self.tell(worker, &ToWorker::Ping { nonce }),
 
             Action::SetQuota { operation, tenant, limits } => self.set_quota(operation, &tenant, &limits),
+            Action::SetLimits { operation, limits, workers } => self.workers.set_limits(operation, limits, workers),
             Action::Measure { operation, workers } => self.measure(operation, workers),
 
             Action::LoadResource { resource, digest } => self.resources.load(resource, digest),

@@ -1,8 +1,10 @@
-//! Requests on their way from a handle to `step`: each gets a ticket and a name; a package is looked up off the loop.
+//! Requests on their way from a handle to `step`: each gets a ticket and a name; a package is looked up, and what
+//! workers use is read, off the loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use mortise_control::{ModuleName, TenantName, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::publish::Answer;
@@ -11,6 +13,7 @@ use super::{Submission, clock};
 use crate::api::{ApiError, Blame, ErrorCode, OperationId, Request};
 use crate::lifecycle::{Event, ModuleSpec, Package, Submitted, Ticket};
 use crate::package::{Digest, PackageError, PackageStore};
+use crate::spawn::Spawner;
 
 /// Requests that may wait for their answer at the same time.
 const MOST_WAITING: usize = 256;
@@ -19,18 +22,24 @@ const MOST_WAITING: usize = 256;
 #[derive(Debug)]
 pub(super) struct Requests {
     packages: Arc<PackageStore>,
+    spawner: Spawner,
     reports: mpsc::Sender<Report>,
     waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
     issued: u64,
 }
 
 impl Requests {
-    pub fn new(packages: Arc<PackageStore>, reports: mpsc::Sender<Report>) -> Self {
-        Self { packages, reports, waiting: HashMap::new(), issued: 0 }
+    pub fn new(packages: Arc<PackageStore>, spawner: Spawner, reports: mpsc::Sender<Report>) -> Self {
+        Self { packages, spawner, reports, waiting: HashMap::new(), issued: 0 }
     }
 
-    /// Takes a request in. Some: it can go to `step` at once. None: it comes back as a report, or was refused.
-    pub fn admit(&mut self, submission: Submission) -> Option<Event> {
+    /// Takes a request in. Some: it can go to `step` at once. None: it comes back as a report, or was refused. `workers` are those of a
+    /// module that have a group.
+    pub fn admit(
+        &mut self,
+        submission: Submission,
+        workers: impl FnOnce(&TenantName, &ModuleName) -> Vec<WorkerId>,
+    ) -> Option<Event> {
         let Submission { id, request, answer } = submission;
         if self.waiting.len() >= MOST_WAITING {
             let refused = ApiError::new(ErrorCode::Unavailable, Blame::Host, "too many requests wait for the disk");
@@ -41,14 +50,19 @@ impl Requests {
         self.issued += 1;
         self.waiting.insert(ticket, answer);
         let operation = id.unwrap_or_else(|| OperationId(format!("op-{:016x}", u64::from_ne_bytes(clock::random()))));
-        match request {
-            Request::Install { ref digest, .. } => {
+        let submitted = Submitted { ticket, operation, request, package: None, used: Vec::new() };
+        match &submitted.request {
+            Request::Install { digest, .. } => {
                 let lookup = Lookup { packages: Arc::clone(&self.packages), digest: digest.clone() };
-                let submitted = Submitted { ticket, operation, request, package: None };
                 tokio::spawn(look_up(lookup, submitted, self.reports.clone()));
                 None
             }
-            request => Some(Event::Request(Box::new(Submitted { ticket, operation, request, package: None }))),
+            Request::SetLimits { tenant, module, force: false, .. } => {
+                let workers = workers(tenant, module);
+                tokio::spawn(measure(self.spawner.clone(), workers, submitted, self.reports.clone()));
+                None
+            }
+            _ => Some(Event::Request(Box::new(submitted))),
         }
     }
 
@@ -88,5 +102,17 @@ async fn look_up(lookup: Lookup, mut submitted: Submitted, reports: mpsc::Sender
         // The runtime is shutting down.
         Err(_) => return,
     };
+    let _ = reports.send(Report::Event(Event::Request(Box::new(submitted)))).await;
+}
+
+/// What the workers use goes with the request.
+async fn measure(spawner: Spawner, workers: Vec<WorkerId>, mut submitted: Submitted, reports: mpsc::Sender<Report>) {
+    let read = move || {
+        let used = |it: WorkerId| Some((it, spawner.figures(it)?.memory_bytes?));
+        workers.into_iter().filter_map(used).collect()
+    };
+    // An error of the join: the runtime is shutting down.
+    let Ok(used) = tokio::task::spawn_blocking(read).await else { return };
+    submitted.used = used;
     let _ = reports.send(Report::Event(Event::Request(Box::new(submitted)))).await;
 }

@@ -123,7 +123,7 @@ impl Engine {
             pending: VecDeque::new(),
             timers: Timers::default(),
             store,
-            requests: Requests::new(Arc::clone(&packages), report.clone()),
+            requests: Requests::new(Arc::clone(&packages), spawner.clone(), report.clone()),
             workers: Workers {
                 spawner,
                 packages: Arc::clone(&packages),

@@ -95,7 +95,8 @@ impl Engine {
         match incoming {
             Incoming::Report(report) => self.take_report(report),
             Incoming::Submission(submission) => {
-                if let Some(event) = self.requests.admit(submission) {
+                let workers = |tenant: &_, module: &_| self.state.workers_of(tenant, module);
+                if let Some(event) = self.requests.admit(submission, workers) {
                     self.decide(event);
                 }
             }

@@ -13,6 +13,7 @@ use super::clock;
 use super::control::{self, Control, Identity, Inbound, Message, Outgoing};
 use super::pages::Pages;
 use super::report::Report;
+use crate::api::{ModuleLimits, OperationId};
 use crate::failpoint::{self, Point};
 use crate::host::{Enforcement, Promise};
 use crate::lifecycle::{AdoptOrder, Event, Exit, Remains, SpawnOrder, StartFault};
@@ -241,6 +242,26 @@ impl Workers {
         });
     }
 
+    /// Lays other limits upon them.
+    pub fn set_limits(&self, operation: OperationId, said: ModuleLimits, workers: Vec<(WorkerId, String)>) {
+        let (spawner, packages, reports) = (self.spawner.clone(), Arc::clone(&self.packages), self.reports.clone());
+        tokio::spawn(async move {
+            let set = move |worker, digest: &str| {
+                let digest: Digest = digest.parse().map_err(|_| format!("{digest:?} is no digest"))?;
+                let package = packages.find(&digest).map_err(|error| error.to_string())?;
+                let limits = package.manifest.limits.with(&said);
+                spawner.set_limits(worker, &limits).map_err(|error| error.to_string())
+            };
+            let setting = move || {
+                let refused = |(worker, digest): (WorkerId, String)| set(worker, &digest).err().map(|it| (worker, it));
+                workers.into_iter().filter_map(refused).collect()
+            };
+            // An error of the join: the runtime is shutting down.
+            let Ok(refused) = tokio::task::spawn_blocking(setting).await else { return };
+            let _ = reports.send(Report::Event(Event::LimitsSet { operation, refused })).await;
+        });
+    }
+
     /// Lets them go on.
     pub fn thaw(&self, worker: WorkerId) {
         let (spawner, reports) = (self.spawner.clone(), self.reports.clone());
@@ -329,7 +350,7 @@ fn spec(
             environment: manifest.env.clone(),
         },
         configuration: manifest.configuration.clone(),
-        limits: manifest.limits.clone(),
+        limits: manifest.limits.with(&order.limits),
         http: manifest.provides.iter().any(|it| it.http.is_some()),
         inherited: listeners,
         serve: serve(&manifest),

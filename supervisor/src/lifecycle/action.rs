@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mortise_control::{Attach, ChannelId, HttpRoute, ResourceGrant, Role, ServiceRoute, TenantName, Token, WorkerId};
 
 use super::{CommitId, ModuleKey, ModuleSpec, Mono, ResourceId, Ticket, Timer};
-use crate::api::{ApiError, Event, Operation, OperationId, TenantLimits};
+use crate::api::{ApiError, Event, ModuleLimits, Operation, OperationId, TenantLimits};
 use crate::store::Change;
 
 /// One thing to do.
@@ -172,6 +172,15 @@ pub enum Action {
         /// All of them.
         limits: TenantLimits,
     },
+    /// Lay the limits of their packages' module.toml upon these workers, or those that were said instead. Answered by `LimitsSet`.
+    SetLimits {
+        /// Whose operation.
+        operation: OperationId,
+        /// What was said.
+        limits: ModuleLimits,
+        /// Who, and the package of each, sha256 hexadecimal.
+        workers: Vec<(WorkerId, String)>,
+    },
     /// Read the figures of these workers. Answered by `Measured`.
     Measure {
         /// Whose operation.
@@ -209,6 +218,8 @@ pub struct SpawnOrder {
     pub token: Token,
     /// The uid and gid it runs as.
     pub uid: u32,
+    /// Limits that hold instead of those of its module.toml.
+    pub limits: ModuleLimits,
 }
 
 /// Everything the engine needs to find a worker again.

@@ -152,6 +152,13 @@ pub enum Event {
         /// Err: what runs is not brought under it, and why.
         result: Result<(), String>,
     },
+    /// The answer to [`super::Action::SetLimits`].
+    LimitsSet {
+        /// Whose operation asked for it.
+        operation: OperationId,
+        /// Workers that are not brought under them, and why.
+        refused: Vec<(WorkerId, String)>,
+    },
     /// The answer to [`super::Action::Measure`].
     Measured {
         /// Whose operation asked for it.
@@ -177,6 +184,8 @@ pub struct Submitted {
     pub request: Request,
     /// For [`Request::Install`]: the verified and unpacked package of that digest. None: there is no such package.
     pub package: Option<Package>,
+    /// For [`Request::SetLimits`]: bytes charged to the groups of the module's workers, as far as this host measures them.
+    pub used: Vec<(WorkerId, u64)>,
 }
 
 /// A package that lies verified and unpacked in the package store.

@@ -27,6 +27,7 @@ mod ingress;
 mod journal;
 mod keeping;
 mod leaving;
+mod limits;
 mod marked;
 mod messages;
 mod module;

@@ -10,7 +10,7 @@ use semver::Version;
 
 use super::state::State;
 use super::{ModuleKey, ModuleSpec, ResourceId};
-use crate::api::{Desired, WorkerStatus};
+use crate::api::{Desired, ModuleLimits, WorkerStatus};
 use crate::store::{Change, ModuleRecord};
 
 /// Workers that have ended and are still shown.
@@ -69,6 +69,7 @@ impl Module {
             kept: None,
             beside: None,
             instances: None,
+            limits: ModuleLimits::default(),
         };
         let (versions, workers, ended) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
         Self { record, versions, workers, ended, keep_over: false, withheld: false }
@@ -132,6 +133,7 @@ impl State {
                 let before = std::mem::replace(&mut module.record, record);
                 module.keep_over &= before.kept == module.record.kept;
                 module.withheld &= before.beside == module.record.beside;
+                self.spread_limits(&key);
                 self.index(&key);
                 self.touched.http = true;
                 self.touch_services(&key, before.published.iter());

@@ -385,6 +385,7 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::Unpublish { .. }
         | Request::Share { .. }
         | Request::SteerSwap { .. }
+        | Request::SetLimits { .. }
         | Request::ApplyRoutes { .. }
         | Request::RollbackRoutes { .. }
         | Request::AddTenant { .. }
@@ -415,6 +416,7 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Rollback { .. } => "rollback",
         Request::Discard { .. } => "discard",
         Request::Scale { .. } => "scale",
+        Request::SetLimits { .. } => "limits",
         Request::Publish { .. } => "publish",
         Request::Unpublish { .. } => "unpublish",
         Request::ApplyRoutes { .. } => "apply routes",

@@ -55,6 +55,7 @@ impl State {
             Request::Install { .. } => self.end_operation(id, Ok(()), turn),
             Request::Start { .. } => self.operate_start(id, &key, turn),
             Request::Scale { .. } => self.operate_scale(id, &key, turn),
+            Request::SetLimits { .. } => self.operate_limits(id, &key, turn),
             Request::StartBeside { .. } => match self.incoming(&key) {
                 Some((cohort, version)) => self.operate_swap(id, &key, cohort, &version, turn),
                 None => self.operate_routing(id, &key, turn),

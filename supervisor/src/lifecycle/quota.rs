@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use mortise_control::TenantName;
 
+use super::limits::effective;
 use super::module::Module;
 use super::operation::{Op, Stage, verb};
 use super::requests::Plan;
 use super::state::State;
 use super::{ModuleKey, ModuleSpec, Runtime};
-use crate::api::{ApiError, Blame, Desired, ErrorCode, Request, TenantUse};
+use crate::api::{ApiError, Blame, Desired, ErrorCode, ModuleLimits, Request, TenantUse};
 use crate::store::{Change, ModuleRecord};
 
 /// Workers, and what their memory limits come to.
@@ -21,9 +22,10 @@ struct Demand {
 }
 
 impl Demand {
-    fn of(spec: &ModuleSpec, workers: u32) -> Self {
+    fn of(spec: &ModuleSpec, said: &ModuleLimits, workers: u32) -> Self {
         let workers = u64::from(workers);
-        Self { workers, memory_bytes: workers.saturating_mul(spec.limits.memory_bytes.unwrap_or(0)) }
+        let each = effective(&spec.limits, said).memory_bytes.unwrap_or(0);
+        Self { workers, memory_bytes: workers.saturating_mul(each) }
     }
 
     fn and(self, more: Self) -> Self {
@@ -93,7 +95,8 @@ impl State {
         let record = &module.record;
         let set = |version: Option<&semver::Version>| {
             let spec = version.and_then(|it| module.versions.get(it)).map(|it| &it.spec);
-            spec.filter(|it| counts(it)).map_or_else(Demand::default, |it| Demand::of(it, module.wanted(it)))
+            spec.filter(|it| counts(it))
+                .map_or_else(Demand::default, |it| Demand::of(it, &record.limits, module.wanted(it)))
         };
         match request {
             Request::Start { version, .. } if !module.runs() => {
@@ -111,10 +114,19 @@ impl State {
             Request::Scale { instances, .. } => {
                 let more = module.standing().into_iter().filter_map(|(_, it)| module.versions.get(&it)).map(|it| {
                     let wanted = instances.unwrap_or(it.spec.instances).max(1);
-                    Demand::of(&it.spec, if counts(&it.spec) { wanted } else { 0 })
+                    Demand::of(&it.spec, &record.limits, if counts(&it.spec) { wanted } else { 0 })
                 });
                 let now = module.standing().into_iter().map(|(_, it)| set(Some(&it)));
                 more.fold(Demand::default(), Demand::and).without(now.fold(Demand::default(), Demand::and))
+            }
+            Request::SetLimits { limits, lift, .. } => {
+                let said = record.limits.changed(limits, lift.iter().copied());
+                let standing = module.standing().into_iter().filter_map(|(_, it)| module.versions.get(&it));
+                let of = |it: &ModuleSpec| Demand::of(it, &said, if counts(it) { module.wanted(it) } else { 0 });
+                let kept = self.kept_workers(&record.key).map(|it| Demand::of(&it.spec, &said, 1));
+                let more = standing.map(|it| of(&it.spec)).chain(kept).fold(Demand::default(), Demand::and);
+                let now = module.standing().into_iter().map(|(_, it)| set(Some(&it)));
+                more.without(now.fold(self.kept_demand(module), Demand::and))
             }
             _ => Demand::default(),
         }
@@ -126,19 +138,21 @@ impl State {
         let record = op.and_then(coming).unwrap_or(&module.record);
         let set = |version: &semver::Version| {
             let spec = module.versions.get(version).map(|it| &it.spec).filter(|it| counts(it));
-            spec.map_or_else(Demand::default, |it| Demand::of(it, record.instances.unwrap_or(it.instances).max(1)))
+            spec.map_or_else(Demand::default, |it| {
+                Demand::of(it, &record.limits, record.instances.unwrap_or(it.instances).max(1))
+            })
         };
         let runs = record.desired == Desired::Running;
         let standing = record.version.iter().chain(record.beside.as_ref().map(|it| &it.version)).filter(|_| runs);
         let incoming = op.and_then(|it| incoming(it, module));
         let planned = standing.chain(incoming).map(set).fold(self.kept_demand(module), Demand::and);
         let present = module.workers.iter().filter_map(|it| self.slots.get(*it)).filter(|it| counts(&it.spec));
-        planned.or(present.map(|it| Demand::of(&it.spec, 1)).fold(Demand::default(), Demand::and))
+        planned.or(present.map(|it| Demand::of(&it.spec, &it.said, 1)).fold(Demand::default(), Demand::and))
     }
 
     fn kept_demand(&self, module: &Module) -> Demand {
         let kept = self.kept_workers(&module.record.key);
-        kept.map(|it| Demand::of(&it.spec, 1)).fold(Demand::default(), Demand::and)
+        kept.map(|it| Demand::of(&it.spec, &it.said, 1)).fold(Demand::default(), Demand::and)
     }
 
     /// What every tenant has.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use mortise_control::{ModuleName, ServiceName, TenantName};
+use mortise_control::{ModuleName, ServiceName, TenantName, WorkerId};
 use semver::Version;
 
 use super::journal::Purpose;
@@ -36,7 +36,7 @@ pub(super) enum Then {
 }
 
 impl Plan {
-    fn new(key: ModuleKey, changes: Vec<Change>, then: Then) -> Self {
+    pub(super) fn new(key: ModuleKey, changes: Vec<Change>, then: Then) -> Self {
         Self { key: Some(key), changes, removes: Vec::new(), then }
     }
 
@@ -53,7 +53,7 @@ impl Plan {
 impl State {
     pub(super) fn request(&mut self, submitted: Submitted, turn: &mut Turn<'_>) {
         let Some(submitted) = self.hold(submitted) else { return };
-        let Submitted { ticket, operation: id, request, package } = submitted;
+        let Submitted { ticket, operation: id, request, package, used } = submitted;
         if let Some(op) = self.operations.get_mut(&id) {
             let result = if op.request() != &request {
                 Err(refuse::other_request(op))
@@ -67,7 +67,7 @@ impl State {
             return;
         }
         let order = self.operations.next_order;
-        match self.plan(&id, &request, package, order, turn) {
+        match self.plan(&id, &request, (package, &used), order, turn) {
             Err(error) => turn.act(Action::Answer { ticket, result: Err(error) }),
             Ok(plan) => {
                 let mut op = Op::begun(id, request, plan.key.clone(), order, turn.now.wall);
@@ -164,7 +164,7 @@ impl State {
         &self,
         id: &OperationId,
         request: &Request,
-        package: Option<Package>,
+        (package, used): (Option<Package>, &[(WorkerId, u64)]),
         order: u64,
         turn: &Turn<'_>,
     ) -> Result<Plan, ApiError> {
@@ -187,6 +187,9 @@ impl State {
             Request::Rollback { tenant, module, keep_ms } => self.plan_rollback(tenant, module, *keep_ms),
             Request::Discard { tenant, module } => self.plan_discard(tenant, module),
             Request::Scale { tenant, module, instances } => self.plan_scale(tenant, module, *instances),
+            Request::SetLimits { tenant, module, limits, lift, force } => {
+                self.plan_set_limits((tenant, module), (limits, lift), *force, used)
+            }
             Request::Publish { tenant, module, service } => self.plan_publish(tenant, module, service.as_ref()),
             Request::Unpublish { tenant, module, service } => self.plan_unpublish(tenant, module, service.as_ref()),
             Request::ApplyRoutes { tenant, routes } => self.plan_apply_routes(tenant, routes, turn),

@@ -150,6 +150,7 @@ impl State {
             | Request::Rollback { .. }
             | Request::Discard { .. }
             | Request::Scale { .. }
+            | Request::SetLimits { .. }
             | Request::Publish { .. }
             | Request::Unpublish { .. }
             | Request::ApplyRoutes { .. }

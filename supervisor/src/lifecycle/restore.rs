@@ -84,7 +84,8 @@ impl State {
         let installed = self.modules.get(&key).and_then(|it| it.versions.get(&version));
         let spec = installed.map_or_else(|| Arc::new(unknown(&key, version)), |it| Arc::clone(&it.spec));
         let role = role(&spec.runtime).unwrap_or(Role::Sdk);
-        let made = Appointment { id: record.worker, key: key.clone(), role, spec, digest, cohort, token, uid };
+        let said = self.modules.get(&key).map(|it| it.record.limits).unwrap_or_default();
+        let made = Appointment { id: record.worker, key: key.clone(), role, spec, digest, cohort, token, uid, said };
         let mut worker = Worker::new(made, turn.now.wall);
         worker.restarts = restarts;
         worker.failures = failures;

@@ -59,6 +59,7 @@ impl State {
             operations: operations.into_iter().map(|(_, it)| it).collect(),
             routes: self.routes.shown(),
             tenants: self.tenant_statuses(),
+            ingress_behind: !self.http_in_force(),
             host: HostStatus::default(),
         }
     }
@@ -80,6 +81,7 @@ impl State {
             beside: module.record.beside.as_ref().map(|it| it.version.clone()),
             beside_share: module.record.beside.as_ref().map(|it| it.share),
             beside_paused: module.record.beside.as_ref().is_some_and(|it| it.paused),
+            limits: module.record.limits,
             installed: installed.collect(),
             services: self.services(module),
             workers: workers.map(|it| self.worker_status(module, it)).chain(module.ended.iter().cloned()).collect(),
@@ -213,7 +215,7 @@ fn status(worker: &Worker, state: WorkerState) -> WorkerStatus {
         memory_bytes: 0,
         cpu_usec: 0,
         pids: 0,
-        limits: worker.spec.limits.clone(),
+        limits: worker.limits(),
         figures: Vec::new(),
         kept: None,
     }

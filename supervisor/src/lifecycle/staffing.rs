@@ -112,7 +112,7 @@ impl State {
         let Some(installed) = module.versions.get(version) else { return };
         let Some(role) = role(&installed.spec.runtime) else { return };
         let (spec, digest) = (Arc::clone(&installed.spec), installed.digest.clone());
-        let wanted = module.wanted(&spec) as usize;
+        let (wanted, said) = (module.wanted(&spec) as usize, module.record.limits);
         let present = module
             .workers
             .iter()
@@ -130,6 +130,7 @@ impl State {
                 cohort,
                 token: turn.draw.token(),
                 uid: self.config.first_uid.saturating_add(id.slot),
+                said,
             };
             self.enlist(Worker::new(made, turn.now.wall));
         }

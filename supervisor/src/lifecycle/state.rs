@@ -123,6 +123,7 @@ impl State {
             Event::ResourceFailed { resource, reason } => self.resource_failed(&resource, &reason, turn),
             Event::PackageRemoved { operation, result } => self.package_removed(&operation, result, turn),
             Event::QuotaSet { operation, result } => self.quota_set(&operation, result, turn),
+            Event::LimitsSet { operation, refused } => self.limits_set(&operation, refused, turn),
             Event::Measured { operation, readings } => self.measured(&operation, &readings, turn),
             Event::Timer(timer) => self.timer(&timer, turn),
             Event::StopAll => self.stop_all(),

@@ -10,6 +10,7 @@ use mortise_control::{
 };
 
 use super::{ModuleKey, ModuleSpec, ResourceId, Runtime, SpawnOrder};
+use crate::api::ModuleLimits;
 use crate::store::{EndKind, EndRecord, OccupantRecord};
 
 /// The occupant of a slot. With each restart it gets a new id (the same slot, the next generation).
@@ -23,6 +24,8 @@ pub(super) struct Worker {
     pub(super) cohort: u64,
     pub(super) token: Token,
     pub(super) uid: u32,
+    /// Limits that hold instead of those of its module.toml.
+    pub(super) said: ModuleLimits,
     pub(super) restarts: u32,
     pub(super) failures: u32,
     pub(super) life: Life,
@@ -223,12 +226,13 @@ pub(super) struct Appointment {
     pub(super) cohort: u64,
     pub(super) token: Token,
     pub(super) uid: u32,
+    pub(super) said: ModuleLimits,
 }
 
 impl Worker {
     /// A worker of which nothing is on the host yet.
     pub(super) fn new(made: Appointment, since: Timestamp) -> Self {
-        let Appointment { id, key, role, spec, digest, cohort, token, uid } = made;
+        let Appointment { id, key, role, spec, digest, cohort, token, uid, said } = made;
         Self {
             id,
             key,
@@ -238,6 +242,7 @@ impl Worker {
             cohort,
             token,
             uid,
+            said,
             restarts: 0,
             failures: 0,
             life: Life::Waiting,
@@ -274,8 +279,8 @@ impl Worker {
 
     /// The same instance under its next id. What is known of its process and its peers died with the process.
     pub(super) fn successor(self, id: WorkerId, token: Token, since: Timestamp) -> Self {
-        let Self { key, role, spec, digest, cohort, uid, .. } = self;
-        let made = Appointment { id, key, role, spec, digest, cohort, token, uid };
+        let Self { key, role, spec, digest, cohort, uid, said, .. } = self;
+        let made = Appointment { id, key, role, spec, digest, cohort, token, uid, said };
         Self {
             restarts: self.restarts.saturating_add(1),
             failures: self.failures,
@@ -353,6 +358,7 @@ impl Worker {
             digest: self.digest.clone(),
             token: self.token,
             uid: self.uid,
+            limits: self.said,
         }
     }
 

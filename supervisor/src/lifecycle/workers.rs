@@ -350,7 +350,7 @@ fn reason(worker: &Worker, exit: &Exit) -> String {
     };
     let mut text = match (&worker.condemned, &worker.reason, exit.oom_kills) {
         (Some(reason), _, _) => reason.clone(),
-        (None, _, kills) if kills > 0 => match worker.spec.limits.memory_bytes {
+        (None, _, kills) if kills > 0 => match worker.limits().memory_bytes {
             Some(limit) => format!("out of memory: the kernel killed it at its limit of {limit} bytes ({status})"),
             None => format!("out of memory: the kernel killed it ({status})"),
         },

@@ -7,7 +7,7 @@
 //!                                      all with file, line, column, key, found, allowed ──▶ Report
 //! ```
 
-mod bounds;
+pub(crate) mod bounds;
 mod check;
 pub(crate) mod document;
 mod file;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mortise_control::{ModuleName, ResourceName, ServiceName};
 use semver::Version;
 
-use crate::api::Gate;
+use crate::api::{Gate, ModuleLimits};
 
 pub use super::file::RestartPolicy;
 use super::path::PackagePath;
@@ -142,6 +142,21 @@ pub struct Limits {
     pub io_weight: u32,
     /// Descriptors per process.
     pub open_files: u32,
+}
+
+impl Limits {
+    /// These, with what an operator has said instead.
+    #[must_use]
+    pub fn with(&self, said: &ModuleLimits) -> Self {
+        Self {
+            memory: said.memory_bytes.unwrap_or(self.memory),
+            swap: said.swap_bytes.unwrap_or(self.swap),
+            cpu: said.cpu_milli.map_or(self.cpu, |it| f64::from(it) / 1_000.0),
+            pids: said.pids.unwrap_or(self.pids),
+            io_weight: said.io_weight.unwrap_or(self.io_weight),
+            open_files: self.open_files,
+        }
+    }
 }
 
 impl Default for Limits {

@@ -19,6 +19,7 @@ use crate::cgroup::{CgroupError, Figures, Group, Groups, RemoveError, Swept};
 use crate::failpoint::{self, Point};
 use crate::host::{Enforcement, Promise};
 use crate::lifecycle::{ExitStatus, Remains};
+use crate::manifest;
 
 /// How long [`Spawner::remove`] waits for killed processes to end.
 const REMOVE_WITHIN: Duration = Duration::from_secs(2);
@@ -215,6 +216,15 @@ impl Spawner {
     #[must_use]
     pub fn figures(&self, worker: WorkerId) -> Option<Figures> {
         self.inner.groups.find(&group_name(worker)).map(|it| it.figures())
+    }
+
+    /// Lays other limits upon a worker that runs; one that is gone has none. Blocks for some microseconds, or for as long as the kernel
+    /// takes memory back.
+    ///
+    /// # Errors
+    /// [`CgroupError::Limit`] names the one that the kernel refused.
+    pub fn set_limits(&self, worker: WorkerId, limits: &manifest::Limits) -> Result<(), CgroupError> {
+        self.inner.groups.find(&group_name(worker)).map_or(Ok(()), |it| it.set_limits(&limits.into()))
     }
 
     /// Kills and removes everything that an earlier supervisor left of workers other than these. Leaves resources' groups (`r-…`) alone.

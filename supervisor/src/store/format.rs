@@ -14,8 +14,9 @@ use super::{Change, MetaRecord, Records};
 use crate::lifecycle::ModuleKey;
 
 /// The format that this mortised writes. 2: routes, a version beside another, and operations of the kinds that came with them and with
-/// rollback, discard and scale, which a mortised that reads up to 1 would take for damage. 3: tenants, and operations on them.
-pub(super) const FORMAT: u32 = 3;
+/// rollback, discard and scale, which a mortised that reads up to 1 would take for damage. 3: tenants, and operations on them. 4:
+/// limits that an operator says for a module, and the operation that does.
+pub(super) const FORMAT: u32 = 4;
 
 const MODULES: Kind = TableDefinition::new("modules");
 const VERSIONS: Kind = TableDefinition::new("versions");

@@ -8,7 +8,7 @@ use mortise_control::{ServiceName, TenantName, Token, WorkerId};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ApiError, Desired, Operation, OperationId, TenantLimits};
+use crate::api::{ApiError, Desired, ModuleLimits, Operation, OperationId, TenantLimits};
 use crate::lifecycle::{ModuleKey, ModuleSpec};
 
 /// What the operator wants of a module.
@@ -34,6 +34,9 @@ pub struct ModuleRecord {
     /// How many workers it has; none: as its module.toml says.
     #[serde(default)]
     pub instances: Option<u32>,
+    /// Limits of its workers that hold instead of those of its module.toml.
+    #[serde(default)]
+    pub limits: ModuleLimits,
 }
 
 /// A version that is kept frozen.

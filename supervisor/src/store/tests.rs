@@ -192,6 +192,7 @@ fn module_record(number: u8) -> ModuleRecord {
             share: 5,
             paused: number.is_multiple_of(2),
         }),
+        limits: crate::api::ModuleLimits::default(),
         instances: number.is_multiple_of(5).then_some(number.into()),
         kept: number.is_multiple_of(4).then(|| KeptRecord {
             version: version(number / 2),

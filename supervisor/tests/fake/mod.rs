@@ -197,6 +197,7 @@ fn status(name: &str) -> ModuleStatus {
         beside: None,
         beside_share: None,
         beside_paused: false,
+        limits: mortise_supervisor::api::ModuleLimits::default(),
         installed: vec![installed(Version::new(1, 0, 0))],
         services: vec![],
         workers: vec![],
@@ -254,6 +255,7 @@ pub fn world() -> Snapshot {
         resources: vec![],
         operations: vec![],
         routes: vec![],
+        ingress_behind: false,
         host: HostStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: 1,

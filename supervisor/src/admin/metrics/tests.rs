@@ -31,6 +31,7 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
         beside: None,
         beside_share: None,
         beside_paused: false,
+        limits: crate::api::ModuleLimits::default(),
         installed: vec![],
         services: vec![ServiceStatus {
             service: ServiceName::new("spell").unwrap(),

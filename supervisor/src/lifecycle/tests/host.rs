@@ -9,7 +9,7 @@ use mortise_control::{ChannelId, ChannelRole, Phase, Role, RouteTable, TenantNam
 use super::chance::Chance;
 use super::process::{Held, Process, Vice};
 use super::world::tenant;
-use crate::api::{ApiError, Operation, OperationId, OperationState, Request, TenantLimits};
+use crate::api::{ApiError, ModuleLimits, Operation, OperationId, OperationState, Request, TenantLimits};
 use crate::lifecycle::turn::Turn;
 use crate::lifecycle::worker::LeaveStage;
 use crate::lifecycle::{
@@ -54,6 +54,11 @@ pub(super) struct Host {
     pub(super) made: BTreeMap<ChannelId, BTreeSet<WorkerId>>,
     pub(super) loaded: BTreeMap<ResourceId, bool>,
     pub(super) packages: BTreeMap<String, Package>,
+    pub(super) limits: BTreeMap<WorkerId, ModuleLimits>,
+    /// What the kernel says that workers use.
+    pub(super) memory: Vec<(WorkerId, u64)>,
+    /// Workers that the kernel does not keep within other limits.
+    pub(super) too_large: BTreeSet<WorkerId>,
     pub(super) quotas: BTreeMap<TenantName, TenantLimits>,
     pub(super) answers: BTreeMap<Ticket, Result<Operation, ApiError>>,
     pub(super) finished: BTreeMap<OperationId, Operation>,
@@ -121,6 +126,9 @@ impl Host {
             made: BTreeMap::new(),
             loaded: BTreeMap::new(),
             packages: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            memory: Vec::new(),
+            too_large: BTreeSet::new(),
             quotas: BTreeMap::new(),
             answers: BTreeMap::new(),
             finished: BTreeMap::new(),
@@ -238,7 +246,8 @@ impl Host {
             _ => None,
         };
         let operation = OperationId(id.to_owned());
-        self.event(Event::Request(Box::new(Submitted { ticket, operation, request, package })));
+        let used = self.memory.clone();
+        self.event(Event::Request(Box::new(Submitted { ticket, operation, request, package, used })));
         ticket
     }
 
@@ -597,6 +606,18 @@ impl Host {
                     self.coming(Source::Packages, Event::QuotaSet { operation, result: Ok(()) });
                 }
             }
+            Action::SetLimits { operation, limits, workers } => {
+                let mut refused = Vec::new();
+                for (worker, _) in workers {
+                    // One that is gone is no reason.
+                    if self.too_large.contains(&worker) {
+                        refused.push((worker, "the kernel says EBUSY".to_owned()));
+                    } else if self.groups.contains(&worker) {
+                        self.limits.insert(worker, limits);
+                    }
+                }
+                self.coming(Source::Figures, Event::LimitsSet { operation, refused });
+            }
             Action::Measure { operation, workers } => {
                 let mut readings = Vec::new();
                 for worker in workers {
@@ -627,6 +648,7 @@ impl Host {
         assert!(self.groups.iter().all(|it| it.slot != worker.slot), "two occupants of slot {}", worker.slot);
         assert!(!self.stopping, "spawned while stopping");
         self.groups.insert(worker);
+        self.limits.insert(worker, order.limits);
         if self.spawn_fails > 0 {
             self.spawn_fails -= 1;
             let (reason, fault) = match self.short {

@@ -7,6 +7,7 @@ mod host;
 mod hostile;
 mod instances;
 mod lifecycle;
+mod limits;
 mod platform;
 mod process;
 mod random;

@@ -52,7 +52,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..20u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..21u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -108,6 +108,7 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         16 => steer(module, Steering::Pause),
         17 => steer(module, Steering::Resume),
         18 => steer(module, Steering::Abort),
+        19 => limit(module, major),
         _ => uninstall(module, Some(major)),
     }
 }
@@ -180,8 +181,13 @@ fn run(host: &mut Host, commands: Vec<Command>) {
                     let request = request(which % 7, MODULES[which as usize % MODULES.len()], 1);
                     let package = None;
                     let operation = crate::api::OperationId(format!("last-{number}"));
-                    let submitted =
-                        crate::lifecycle::Submitted { ticket: Ticket(u64::MAX), operation, request, package };
+                    let submitted = crate::lifecycle::Submitted {
+                        ticket: Ticket(u64::MAX),
+                        operation,
+                        request,
+                        package,
+                        used: Vec::new(),
+                    };
                     host.die_during(Event::Request(Box::new(submitted)));
                 }
             }
@@ -219,6 +225,10 @@ fn check_quiet(host: &Host) {
         };
         assert!(at_rest, "{worker:#?}");
         assert_eq!(worker.life == Life::Running, host.processes.contains_key(&worker.id));
+        if worker.life == Life::Running {
+            let said = state.modules[&worker.key].record.limits;
+            assert_eq!(host.limits[&worker.id], said, "the kernel keeps worker {} within other limits", worker.id);
+        }
         assert!(worker.reported.is_empty(), "never decided: {:?}", worker.reported);
         let stale = worker.dropped.keys().find(|it| !state.channels.contains_key(it));
         assert!(stale.is_none(), "{} {:?} {:?}", worker.id, worker.dropped, worker.routes);

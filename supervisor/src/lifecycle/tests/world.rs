@@ -1,11 +1,12 @@
 //! The modules that the tests run.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mortise_control::{ModuleName, ServiceName, TenantName};
 use semver::Version;
 
-use crate::api::{LimitsStatus, Request, Rollout, Steering};
+use crate::api::{LimitsStatus, ModuleLimits, Request, Rollout, Steering};
 use crate::lifecycle::{
     Backoff, HttpOffer, ModuleKey, ModuleSpec, Package, ProvidedService, RestartPolicy, Runtime, Timeouts,
 };
@@ -165,6 +166,12 @@ pub(super) fn rollback(text: &str) -> Request {
 
 pub(super) fn scale(text: &str, instances: u32) -> Request {
     Request::Scale { tenant: tenant(), module: name(text), instances: Some(instances) }
+}
+
+/// More memory than any has by its module.toml.
+pub(super) fn limit(text: &str, mib: u64) -> Request {
+    let limits = ModuleLimits { memory_bytes: Some((200 + mib) << 20), ..ModuleLimits::default() };
+    Request::SetLimits { tenant: tenant(), module: name(text), limits, lift: BTreeSet::new(), force: false }
 }
 
 pub(super) fn discard(text: &str) -> Request {

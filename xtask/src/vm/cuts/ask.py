@@ -8,7 +8,10 @@ while True:
     try:
         connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=60)
         connection.request("POST", "/site/check", "Teh server")
-        told = connection.getresponse().status
+        answer = connection.getresponse()
+        told = str(answer.status)
+        if answer.status != 200:
+            told += ":" + "_".join(answer.read(300).decode(errors="replace").split())
         connection.close()
     except OSError as error:
         told = type(error).__name__
