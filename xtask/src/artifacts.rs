@@ -76,6 +76,8 @@ const MODULES: &[Module] = &[
     Module { name: "visits", folder: "examples/custom-base/visits", program: Some("visits"), files: &[] },
     Module { name: "unruly", folder: "tests/modules/unruly", program: Some("unruly"), files: &[] },
     Module { name: "load", folder: "tests/modules/load", program: Some("load"), files: &[] },
+    Module { name: "recorder", folder: "tests/modules/recorder", program: Some("recorder"), files: &[] },
+    Module { name: "callers", folder: "tests/modules/callers", program: Some("callers"), files: &[] },
     Module { name: "relay", folder: "tests/modules/relay", program: Some("relay"), files: &[] },
     Module { name: "front", folder: "tests/modules/front", program: Some("front"), files: &[] },
     Module { name: "attacker", folder: "tests/modules/attacker", program: Some("attacker"), files: &[] },

@@ -3,6 +3,9 @@
 pub mod artifacts;
 pub mod command;
 pub mod daemon;
+pub mod kills;
+pub mod ledger;
+pub mod requests;
 pub mod tour;
 
 /// Why a command ended early, for people.

@@ -1,5 +1,7 @@
 //! What the test modules say to each other.
 
+pub mod ledger;
+
 use serde::{Deserialize, Serialize};
 
 /// A service that misbehaves when it is asked to.
@@ -86,6 +88,13 @@ pub struct Passed {
     pub relay: String,
     /// Of the one that it called.
     pub unruly: String,
+}
+
+/// A service whose calls must not be executed twice.
+#[module_runtime::service(name = "recorder", error = Refused)]
+pub trait Recorder {
+    /// Writes the id into the ledger; answers with the version that has done so.
+    fn record(&self, id: u64) -> Result<String, Refused>;
 }
 
 /// A service that calls `unruly.echo` without a pause and counts.
