@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use xtask::Failure;
 use xtask::command::{cargo, root, run, shown};
 
-use crate::{figures, plot, swaps};
+use crate::swaps::Swaps;
+use crate::{figures, plot};
 
 /// Measure, beside the physical limit of the same run.
 #[derive(Args)]
@@ -27,9 +28,8 @@ pub struct Bench {
     /// Draw the figures into this file, as SVG (ipc --peers)
     #[arg(long, value_name = "FILE", requires = "peers", conflicts_with = "json")]
     plot: Option<PathBuf>,
-    /// How often each case is done (swap)
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    swaps: usize,
+    #[command(flatten)]
+    swaps: Swaps,
     /// Further words for the benchmark program
     #[arg(last = true)]
     rest: Vec<String>,
@@ -48,7 +48,7 @@ enum What {
 impl Bench {
     pub fn run(self) -> Result<(), Failure> {
         if self.what == What::Swap && !self.peers {
-            return swaps::run(self.swaps, self.json);
+            return self.swaps.run(self.json);
         }
         let mut bench = cargo();
         match (self.what, self.peers) {

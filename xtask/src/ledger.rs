@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -70,6 +70,7 @@ impl Ledger {
     /// The disk's, or a line that is none.
     pub fn close(mut self) -> Result<Account, Failure> {
         self.pipe.write_all(END)?;
+        umount2(OVER, MntFlags::MNT_DETACH)?;
         self.reader.join().map_err(|_| "the reader of the ledger panicked")??;
         Account::read(&self.file)
     }
