@@ -475,6 +475,7 @@ fn the_document_lists_every_route() {
             "GET /metrics",
             "GET /v1/doctor",
             "GET /v1/events",
+            "GET /v1/groups",
             "GET /v1/logs/{tenant}/{module}",
             "GET /v1/modules",
             "GET /v1/modules/{tenant}/{module}",

@@ -127,6 +127,10 @@ name!(
     ModuleName
 );
 name!(
+    /// A group of modules, within its tenant.
+    GroupName
+);
+name!(
     /// A set of methods that a module provides, within its tenant.
     ServiceName
 );

@@ -29,7 +29,7 @@ pub mod socket;
 pub mod stats;
 
 pub use boot::{BOOT_FD, BOOT_FD_VARIABLE, Boot, InheritedFd, Role};
-pub use ids::{ChannelId, InvalidName, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
+pub use ids::{ChannelId, GroupName, InvalidName, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
 pub use message::{
     Attach, ChannelReport, ChannelRole, Encoding, Geometry, Hello, HttpReach, HttpRoute, HttpTarget, Offer, PeerInfo,
     Phase, Released, ResourceGrant, RouteTable, ServiceDeclaration, ServiceRoute, Target, ToSupervisor, ToWorker,

@@ -12,6 +12,7 @@ mod call;
 mod caller;
 mod error;
 mod extract;
+mod groups;
 mod host;
 mod metrics;
 mod modules;

@@ -91,6 +91,7 @@ async fn may(shared: &Shared, caller: &Caller, request: &Request) -> Result<(), 
     }
     let is_base = match (request, request.module()) {
         (Request::Install { digest, .. }, _) => is_base_package(shared, tenant.clone(), digest.clone()).await,
+        (Request::ApplyGroup { modules, .. }, _) => modules.keys().any(|it| has_base(shared, tenant, it)),
         (_, Some(module)) => has_base(shared, tenant, module),
         (_, None) => false,
     };

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use super::error::{invalid, not_found};
 use super::{
-    Caller, Shared, bounds, call, host, metrics, modules, operations, packages, routing, shutdown, streams, tenants,
-    upgrade,
+    Caller, Shared, bounds, call, groups, host, metrics, modules, operations, packages, routing, shutdown, streams,
+    tenants, upgrade,
 };
 use crate::api::{ApiError, Blame, ErrorCode};
 
@@ -41,6 +41,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(modules::one))
         .routes(routes!(operations::submit, operations::list))
         .routes(routes!(routing::list))
+        .routes(routes!(groups::list))
         .routes(routes!(tenants::list))
         .routes(routes!(host::snapshot))
         .routes(routes!(host::doctor))

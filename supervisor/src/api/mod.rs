@@ -13,8 +13,8 @@ pub use limits::{ModuleLimit, ModuleLimits};
 pub use operation::{Operation, OperationId, OperationState, Receipt, Request, StepRecord};
 pub use rollout::{Figure, Gate, Most, Rollout, Steering, min_calls};
 pub use status::{
-    Desired, HostStatus, InstalledVersion, KeptStatus, LimitsStatus, ModuleStatus, ResourceStatus, RoutesStatus,
-    RuntimeKind, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus,
+    Desired, GroupModule, GroupStatus, HostStatus, InstalledVersion, KeptStatus, LimitsStatus, ModuleStatus,
+    ResourceStatus, RoutesStatus, RuntimeKind, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus,
 };
 pub use stream::{Event, EventKind, LogLine, LogStream, Streamed};
 pub use tenant::{TenantLimit, TenantLimits, TenantStatus, TenantUse};

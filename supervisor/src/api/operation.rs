@@ -1,10 +1,10 @@
 //! Operations: what is asked, how far it has come, how it ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use mortise_control::routing::RouteFile;
-use mortise_control::{ModuleName, ServiceName, TenantName};
+use mortise_control::{GroupName, ModuleName, ServiceName, TenantName};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -223,6 +223,45 @@ pub enum Request {
         #[schema(value_type = String)]
         tenant: TenantName,
     },
+    /// Declare a group and have its modules run in these versions, all of them or none: what runs another version is swapped, what does
+    /// not run is started, and all that is new takes charge in one step, when all of it is ready. Each module's part is an operation of its
+    /// own, `ID.MODULE`.
+    ApplyGroup {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Its name.
+        #[schema(value_type = String)]
+        group: GroupName,
+        /// Its modules, each in an installed version. A module can be in several groups.
+        #[schema(value_type = BTreeMap<String, String>)]
+        modules: BTreeMap<ModuleName, Version>,
+        /// As in `Swap`, for every version that is replaced.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keep_ms: Option<u64>,
+    },
+    /// Put the versions that the group's modules had before the last change of it in charge again, all of them or none: by a rollback where
+    /// that version is kept frozen, by a swap where it is not.
+    RollbackGroup {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which group.
+        #[schema(value_type = String)]
+        group: GroupName,
+        /// As in `Swap`, for the versions that go.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keep_ms: Option<u64>,
+    },
+    /// Forget a group. Its modules go on as they are.
+    RemoveGroup {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which group.
+        #[schema(value_type = String)]
+        group: GroupName,
+    },
     /// Declare a tenant. Modules can be installed for it from now on.
     AddTenant {
         /// Its name.
@@ -320,6 +359,9 @@ impl Request {
             | Self::Unpublish { tenant, .. }
             | Self::ApplyRoutes { tenant, .. }
             | Self::RollbackRoutes { tenant }
+            | Self::ApplyGroup { tenant, .. }
+            | Self::RollbackGroup { tenant, .. }
+            | Self::RemoveGroup { tenant, .. }
             | Self::AddTenant { tenant, .. }
             | Self::Export { tenant, .. }
             | Self::Unexport { tenant, .. }
@@ -330,13 +372,16 @@ impl Request {
         }
     }
 
-    /// Which module it is about; none for a package that has yet to be read, for routes and for tenants.
+    /// Which module it is about; none for a package that has yet to be read, for routes, for groups and for tenants.
     #[must_use]
     pub const fn module(&self) -> Option<&ModuleName> {
         match self {
             Self::Install { .. }
             | Self::ApplyRoutes { .. }
             | Self::RollbackRoutes { .. }
+            | Self::ApplyGroup { .. }
+            | Self::RollbackGroup { .. }
+            | Self::RemoveGroup { .. }
             | Self::AddTenant { .. }
             | Self::Export { .. }
             | Self::Unexport { .. }
@@ -358,6 +403,17 @@ impl Request {
             | Self::SetLimits { module, .. }
             | Self::Publish { module, .. }
             | Self::Unpublish { module, .. } => Some(module),
+        }
+    }
+
+    /// Which group it is about.
+    #[must_use]
+    pub const fn group(&self) -> Option<&GroupName> {
+        match self {
+            Self::ApplyGroup { group, .. } | Self::RollbackGroup { group, .. } | Self::RemoveGroup { group, .. } => {
+                Some(group)
+            }
+            _ => None,
         }
     }
 }

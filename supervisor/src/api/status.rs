@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use mortise_control::routing::RouteFile;
-use mortise_control::{ModuleName, ResourceName, ServiceName, TenantName};
+use mortise_control::{GroupName, ModuleName, ResourceName, ServiceName, TenantName};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -30,6 +30,9 @@ pub struct Snapshot {
     #[serde(default, with = "shared")]
     #[schema(value_type = Vec<RoutesStatus>)]
     pub routes: Vec<Arc<RoutesStatus>>,
+    /// Groups of modules by tenant and name.
+    #[serde(default)]
+    pub groups: Vec<GroupStatus>,
     /// Tenants by name.
     #[serde(default)]
     pub tenants: Vec<TenantStatus>,
@@ -57,6 +60,41 @@ pub struct RoutesStatus {
     pub routes: RouteFile,
     /// Those that a rollback goes back to, the latest last.
     pub earlier: Vec<u64>,
+}
+
+/// A group of modules, as it was declared last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupStatus {
+    /// Whose.
+    #[schema(value_type = String)]
+    pub tenant: TenantName,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub group: GroupName,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub applied: Timestamp,
+    /// Its modules, by name.
+    pub modules: Vec<GroupModule>,
+}
+
+/// A module of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupModule {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub module: ModuleName,
+    /// The version that the group wants of it.
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// The version that runs, if the module does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub runs: Option<Version>,
+    /// The version to which a rollback of the group goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub earlier: Option<Version>,
 }
 
 /// Values that are shared in memory and written out like any other.

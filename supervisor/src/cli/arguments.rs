@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use mortise_control::{ModuleName, ServiceName, TenantName};
+use mortise_control::{GroupName, ModuleName, ServiceName, TenantName};
 
 use crate::api::Gate;
 use crate::lifecycle::DEFAULT_TENANT;
@@ -179,6 +179,9 @@ pub enum Command {
     /// Say which versions of a module answer which calls and requests.
     #[command(subcommand)]
     Route(Route),
+    /// Change the versions of several modules together: all of them or none.
+    #[command(subcommand)]
+    Group(Group),
     /// Declare tenants and say what each may have.
     #[command(subcommand)]
     Tenant(Tenant),
@@ -280,6 +283,41 @@ pub enum Route {
     },
     /// Take back what was applied last; the routes before it are in force again.
     Rollback,
+}
+
+/// What to do with groups of modules.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Group {
+    /// Have the modules of a file run in the versions that it names, all of them or none: what runs another version is swapped, what does not
+    /// run is started, and all of it takes charge in one step when all of it is ready.
+    Apply {
+        /// A TOML file with `group = "NAME"` and a table `[modules]` of MODULE = "VERSION"; `-` is standard input.
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Keep the versions that are replaced frozen for this long; 0s ends them. Default: what `swap.keep` of their module.toml says.
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+        keep: Option<Duration>,
+    },
+    /// Print a group: the versions that it wants, those that run, and those that a rollback goes back to.
+    Show {
+        /// Which group.
+        group: GroupName,
+    },
+    /// List groups.
+    Ls,
+    /// Put the versions before the last change of the group in charge again, all of them or none; in milliseconds where they are kept frozen.
+    Rollback {
+        /// Which group.
+        group: GroupName,
+        /// As in `apply`, for the versions that go.
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+        keep: Option<Duration>,
+    },
+    /// Forget a group. Its modules go on as they are.
+    Rm {
+        /// Which group.
+        group: GroupName,
+    },
 }
 
 /// What to do with tenants.

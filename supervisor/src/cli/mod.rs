@@ -15,6 +15,8 @@ mod call;
 mod client;
 mod doctor;
 mod fault;
+mod file;
+mod groups;
 mod limits;
 mod man;
 mod operations;
@@ -138,6 +140,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
             operations::change(session, request).await
         }
         Command::Route(asked) => routes::route(session, asked).await,
+        Command::Group(asked) => groups::group(session, asked).await,
         Command::Tenant(asked) => tenants::tenant(session, asked).await,
         Command::Ps => ps::ps(session).await,
         Command::Status { module } => status::status(session, module.as_ref()).await,
@@ -198,6 +201,7 @@ fn names(command: &Command) -> Vec<Name> {
         | Command::Schema
         | Command::Pack { .. }
         | Command::Install { .. }
+        | Command::Group(_)
         | Command::Tenant(_)
         | Command::Ps
         | Command::Top { .. }

@@ -116,6 +116,9 @@ fn doing(request: &Request) -> String {
         Request::Unpublish { module, .. } => format!("withdrawing {module}"),
         Request::ApplyRoutes { tenant, .. } => format!("applying routes of {tenant}"),
         Request::RollbackRoutes { tenant } => format!("rolling routes of {tenant} back"),
+        Request::ApplyGroup { group, .. } => format!("applying the group {group}"),
+        Request::RollbackGroup { group, .. } => format!("rolling the group {group} back"),
+        Request::RemoveGroup { group, .. } => format!("forgetting the group {group}"),
         Request::AddTenant { tenant, .. } => format!("adding the tenant {tenant}"),
         Request::SetTenant { tenant, .. } => format!("changing the limits of the tenant {tenant}"),
         Request::RemoveTenant { tenant } => format!("removing the tenant {tenant}"),
@@ -161,6 +164,12 @@ fn done(request: &Request) -> String {
         Request::Unpublish { module, service, .. } => format!("withdrew {} of {module}", of(service)),
         Request::ApplyRoutes { tenant, .. } => format!("applied the routes of {tenant}"),
         Request::RollbackRoutes { tenant } => format!("rolled the routes of {tenant} back"),
+        Request::ApplyGroup { group, modules, .. } => {
+            let modules: Vec<String> = modules.iter().map(|(module, version)| format!("{module} {version}")).collect();
+            format!("the group {group} runs {}", modules.join(", "))
+        }
+        Request::RollbackGroup { group, .. } => format!("rolled the group {group} back"),
+        Request::RemoveGroup { group, .. } => format!("forgot the group {group}; its modules go on"),
         Request::AddTenant { tenant, .. } => {
             format!("added the tenant {tenant}; `mortise --tenant {tenant} install PACKAGE` brings in its first module")
         }

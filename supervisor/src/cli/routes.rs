@@ -1,7 +1,6 @@
 //! `mortise route`: which versions answer what.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::Path;
 
 use mortise_control::ServiceName;
@@ -11,11 +10,8 @@ use semver::Version;
 use super::arguments::Route;
 use super::fault::{Done, Fault};
 use super::session::Session;
-use super::{operations, units};
+use super::{file, operations, units};
 use crate::api::{ApiError, Blame, ErrorCode, ModuleStatus, Request, RoutesStatus, WorkerState};
-
-/// The longest file: what the admin API takes, too.
-const FILE: u64 = 32 * 1024;
 
 /// `mortise route …`.
 pub async fn route(session: &Session, asked: Route) -> Done {
@@ -105,25 +101,14 @@ fn unanswered(file: &RouteFile, modules: &[ModuleStatus]) -> String {
 
 fn read(path: &Path) -> Result<RouteFile, Fault> {
     let shown = path.display();
-    let wrong = |message: String| Fault::from(ApiError::new(ErrorCode::Invalid, Blame::Caller, message));
-    let mut text = String::new();
-    let read = match path.as_os_str() == "-" {
-        true => std::io::stdin().lock().take(FILE + 1).read_to_string(&mut text),
-        false => std::fs::File::open(path).and_then(|it| it.take(FILE + 1).read_to_string(&mut text)),
-    };
-    read.map_err(|error| wrong(format!("{shown} cannot be read: {error}")))?;
-    if text.len() as u64 > FILE {
-        return Err(wrong(format!(
-            "{shown} is longer than {FILE} bytes, which is all that routes of a tenant may take"
-        )));
-    }
-    let file: RouteFile =
-        toml::from_str(&text).map_err(|error| wrong(format!("{shown} is no file of routes: {error}")))?;
-    Routes::check(&file).map_err(|faults| {
+    let text = file::read(path)?;
+    let routes: RouteFile =
+        toml::from_str(&text).map_err(|error| file::wrong(format!("{shown} is no file of routes: {error}")))?;
+    Routes::check(&routes).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(|it| format!("\n  {it}")).collect();
-        wrong(format!("{shown} has faults:{}", faults.concat()))
+        file::wrong(format!("{shown} has faults:{}", faults.concat()))
     })?;
-    Ok(file)
+    Ok(routes)
 }
 
 fn text(file: &RouteFile) -> Result<String, Fault> {

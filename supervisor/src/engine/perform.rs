@@ -30,6 +30,8 @@ impl Engine {
                         | Change::PutWorker(_)
                         | Change::PutOperation(_)
                         | Change::PutRoutes(_)
+                        | Change::PutGroup(_)
+                        | Change::RemoveGroup(..)
                         | Change::PutTenant(_)
                         | Change::RemoveTenant(_)
                         | Change::PutMeta(_) => {}

@@ -9,6 +9,7 @@ use mortise_control::{
 };
 
 use super::channel::{Channel, Edge, EdgeState, End, Stage};
+use super::lanes::Lane;
 use super::module::Module;
 use super::state::State;
 use super::turn::Turn;
@@ -69,7 +70,10 @@ impl State {
             && caller.key != callee.key
             && callee.spec.provided(&edge.service).is_some_and(|it| it.http.is_none() && may_call(caller, callee, it))
             && self.publisher(&caller.key.tenant, &edge.service) == Some(&callee.key)
-            && self.in_charge(callee)
+            && match self.lane(caller, callee, &edge.service) {
+                Some(lane) => lane != Lane::Apart,
+                None => self.in_charge(callee),
+            }
     }
 
     /// Whether a worker's cohort is, or was, in charge of its module, or serves beside it.

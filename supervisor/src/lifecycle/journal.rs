@@ -10,7 +10,7 @@ use super::state::State;
 use super::turn::Turn;
 use super::{Action, CommitId, Timer};
 use crate::api::{ApiError, Blame, ErrorCode, OperationId};
-use crate::store::{Change, MetaRecord, ModuleRecord, WorkerRecord};
+use crate::store::{Change, GroupRecord, MetaRecord, ModuleRecord, WorkerRecord};
 
 #[derive(Debug, Default)]
 pub(super) struct Journal {
@@ -35,6 +35,8 @@ pub(super) enum Purpose {
     Accept(OperationId),
     /// A swap is committed: from here on it rolls forward.
     Commit(OperationId, ModuleRecord),
+    /// A group is as its operation declares, together with the commits of its parts.
+    Declare(OperationId, GroupRecord),
     /// An operation's steps, or its end.
     Operation(OperationId),
     /// A slot of the worker table.
@@ -126,6 +128,9 @@ impl State {
                 }
                 self.release_held(&id, turn);
             }
+            (Purpose::Declare(id, record), Ok(())) => self.group_committed(&id, record, turn),
+            // Its parts say so.
+            (Purpose::Declare(..), Err(_)) => {}
             (Purpose::Operation(id), Ok(())) => self.operation_saved(&id, turn),
             (Purpose::Operation(id), Err(_)) => self.operations.not_saved(&id),
             (Purpose::Worker(record), _) => {

@@ -11,7 +11,7 @@
 //! The way through it: `state` (events in, rules until nothing is left to do), `touched` (whose rules run), `journal` (what goes to
 //! disk, and what follows when it is there). Then by subject: `requests`, `admission`, `refusals` and `operation`, `progress`;
 //! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`, `rollout`, `gates`; `channel`, `callers`, `reports`;
-//! `ingress`, `routes`; `tenants`, `quota`, `sharing`; `resources`;
+//! `ingress`, `routes`; `groups`, `lanes`; `tenants`, `quota`, `sharing`; `resources`;
 //! `restore`, `stop`; `snapshot` (what is shown) and `marked` (what of it may have changed).
 
 mod action;
@@ -21,11 +21,13 @@ mod channel;
 mod config;
 mod event;
 mod gates;
+mod groups;
 mod health;
 mod ids;
 mod ingress;
 mod journal;
 mod keeping;
+mod lanes;
 mod leaving;
 mod limits;
 mod marked;

@@ -166,6 +166,8 @@ impl State {
                 self.touch_module(&key);
             }
             Change::PutRoutes(record) => self.put_routes(*record),
+            Change::PutGroup(record) => self.groups.put(*record),
+            Change::RemoveGroup(tenant, group) => self.groups.remove(&tenant, &group),
             Change::PutTenant(record) => self.put_tenant(*record),
             Change::RemoveTenant(tenant) => self.remove_tenant(&tenant),
             Change::PutWorker(_) | Change::PutOperation(_) | Change::RemoveOperation(_) | Change::PutMeta(_) => {}

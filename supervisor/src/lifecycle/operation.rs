@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use mortise_control::{ChannelId, TenantName, WorkerId};
+use mortise_control::{ChannelId, GroupName, TenantName, WorkerId};
 
 use super::rollout::Progress;
 use super::state::State;
@@ -19,6 +19,8 @@ pub(super) struct Operations {
     pub(super) locks: BTreeMap<ModuleKey, OperationId>,
     /// The operation that has a tenant's routes to itself.
     tables: BTreeMap<TenantName, OperationId>,
+    /// The operation that has a group to itself.
+    groups: BTreeMap<(TenantName, GroupName), OperationId>,
     /// The operation that declares, changes or takes away a tenant.
     tenants: BTreeMap<TenantName, OperationId>,
     /// Operations whose form on disk is older than the one here.
@@ -58,6 +60,10 @@ pub(super) struct Op {
     /// The removal of its packages has been ordered in this life.
     pub(super) ordered: bool,
     writing: bool,
+    /// The operation of a group that it is a part of.
+    pub(super) part_of: Option<OperationId>,
+    /// The parts of an operation of a group.
+    pub(super) parts: Vec<OperationId>,
     /// Evicted from memory and disk once this operation is accepted.
     pub(super) forgets: Vec<OperationId>,
     /// Changes that its acceptance makes.
@@ -122,6 +128,8 @@ impl Op {
             receipt_closed: false,
             ordered: false,
             writing: false,
+            part_of: None,
+            parts: Vec::new(),
             forgets: Vec::new(),
             changes: Vec::new(),
             at_once: None,
@@ -134,7 +142,8 @@ impl Op {
             Stage::Ending(ended) => (**ended).clone(),
             _ => self.operation.clone(),
         };
-        OperationRecord { operation, order: self.order, removes: self.removes.clone(), verdict: self.verdict.clone() }
+        let (order, removes, verdict) = (self.order, self.removes.clone(), self.verdict.clone());
+        OperationRecord { operation, order, removes, verdict, part_of: self.part_of.clone() }
     }
 
     pub(super) fn request(&self) -> &Request {
@@ -151,6 +160,9 @@ impl Op {
         match &self.key {
             Some(key) => key.to_string(),
             None if self.concerns_routes() => format!("routes of {}", self.request().tenant()),
+            None if self.concerns_group() => {
+                self.request().group().map_or_else(|| "a group".to_owned(), |it| format!("the group {it}"))
+            }
             None if self.concerns_tenant() => format!("tenant {}", self.request().tenant()),
             None => self.request().module().map_or_else(|| "a package".to_owned(), ToString::to_string),
         }
@@ -158,6 +170,10 @@ impl Op {
 
     pub(super) fn concerns_routes(&self) -> bool {
         matches!(self.request(), Request::ApplyRoutes { .. } | Request::RollbackRoutes { .. })
+    }
+
+    pub(super) fn concerns_group(&self) -> bool {
+        self.request().group().is_some()
     }
 
     pub(super) fn concerns_sharing(&self) -> bool {
@@ -193,7 +209,7 @@ impl Op {
                 | Request::Share { .. }
                 | Request::Swap { rollout: Some(_), .. }
         );
-        of_a_module || self.concerns_routes() || self.concerns_sharing()
+        of_a_module || self.concerns_group() || self.concerns_routes() || self.concerns_sharing()
     }
 
     pub(super) fn has_taken(&self, step: &str) -> bool {
@@ -220,12 +236,17 @@ impl Operations {
 
     pub(super) fn insert(&mut self, op: Op) {
         let id = op.operation.id.clone();
+        if let Some(whole) = op.part_of.as_ref().and_then(|it| self.all.get_mut(it)) {
+            whole.parts.push(id.clone());
+        }
         if op.stage == Stage::Ended {
             self.ended.insert(op.order, id.clone());
         } else if let Some(key) = &op.key {
             self.locks.insert(key.clone(), id.clone());
         } else if op.concerns_routes() {
             self.tables.insert(op.request().tenant().clone(), id.clone());
+        } else if let Some(group) = op.request().group() {
+            self.groups.insert((op.request().tenant().clone(), group.clone()), id.clone());
         } else if op.concerns_tenant() {
             self.tenants.insert(op.request().tenant().clone(), id.clone());
         }
@@ -248,12 +269,18 @@ impl Operations {
             self.locks.remove(key);
         }
         self.tables.retain(|_, it| it != id);
+        self.groups.retain(|_, it| it != id);
         self.tenants.retain(|_, it| it != id);
     }
 
     /// The operation that works on this tenant's routes.
     pub(super) fn on_routes(&self, tenant: &TenantName) -> Option<&Op> {
         self.all.get(self.tables.get(tenant)?)
+    }
+
+    /// The operation that works on this group.
+    pub(super) fn on_group(&self, tenant: &TenantName, group: &GroupName) -> Option<&Op> {
+        self.all.get(self.groups.get(&(tenant.clone(), group.clone()))?)
     }
 
     /// The operation that works on this tenant itself.
@@ -272,14 +299,20 @@ impl Operations {
 
     /// Operations that have not ended.
     pub(super) fn unended(&self) -> impl Iterator<Item = &Op> {
-        self.locks.values().chain(self.tables.values()).chain(self.tenants.values()).filter_map(|it| self.all.get(it))
+        let ids = self.locks.values().chain(self.tables.values()).chain(self.groups.values());
+        ids.chain(self.tenants.values()).filter_map(|it| self.all.get(it))
     }
 
     /// Ended operations beyond those to be remembered, when one more comes.
     pub(super) fn surplus(&self, remembered: usize) -> Vec<OperationId> {
         let forgotten: BTreeSet<&OperationId> =
             self.unended().filter(|it| it.stage == Stage::Accepting).flat_map(|it| &it.forgets).collect();
-        let kept = self.ended.values().filter(|it| !forgotten.contains(it));
+        // What has become of its parts is what an operation of a group ends by.
+        let needed = |it: &OperationId| {
+            let whole = self.all.get(it).and_then(|it| self.all.get(it.part_of.as_ref()?));
+            whole.is_some_and(|it| it.stage != Stage::Ended)
+        };
+        let kept = self.ended.values().filter(|it| !forgotten.contains(it) && !needed(it));
         let surplus = (self.ended.len() - forgotten.len()).saturating_sub(remembered.saturating_sub(1));
         kept.take(surplus).cloned().collect()
     }
@@ -328,6 +361,7 @@ impl State {
             op.operation = *ended;
         }
         let (key, order, operation) = (op.key.clone(), op.order, op.operation.clone());
+        let part_of = op.part_of.clone();
         self.operations.unlock(key.as_ref(), id);
         self.operations.ended.insert(order, id.clone());
         let text = match (&operation.state, &operation.error) {
@@ -338,6 +372,10 @@ impl State {
         turn.act(Action::Finish(Box::new(operation)));
         if let Some(key) = key {
             self.touch_module(&key);
+            if let Some(whole) = part_of {
+                self.leave_lanes(&whole, &key);
+                self.touched.operations.insert(whole);
+            }
         }
     }
 
@@ -388,6 +426,9 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::SetLimits { .. }
         | Request::ApplyRoutes { .. }
         | Request::RollbackRoutes { .. }
+        | Request::ApplyGroup { .. }
+        | Request::RollbackGroup { .. }
+        | Request::RemoveGroup { .. }
         | Request::AddTenant { .. }
         | Request::SetTenant { .. }
         | Request::RemoveTenant { .. }
@@ -421,6 +462,9 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Unpublish { .. } => "unpublish",
         Request::ApplyRoutes { .. } => "apply routes",
         Request::RollbackRoutes { .. } => "roll back routes",
+        Request::ApplyGroup { .. } => "apply group",
+        Request::RollbackGroup { .. } => "roll back group",
+        Request::RemoveGroup { .. } => "remove group",
         Request::AddTenant { .. } => "add tenant",
         Request::SetTenant { .. } => "set tenant",
         Request::RemoveTenant { .. } => "remove tenant",

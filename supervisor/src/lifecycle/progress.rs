@@ -13,7 +13,7 @@ use super::state::State;
 use super::turn::Turn;
 use super::worker::{LeaveStage, Life, Worker};
 use super::{Action, ModuleKey, Runtime, Timer};
-use crate::api::{ApiError, Blame, ErrorCode, OperationId, Request};
+use crate::api::{ApiError, Blame, Desired, ErrorCode, OperationId, Request};
 use crate::store::{BesideRecord, Change, EndKind, ModuleRecord};
 
 /// Who keeps a publish from being done.
@@ -27,8 +27,15 @@ impl State {
     /// The rule for an operation.
     pub(super) fn operate(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
         let Some(op) = self.operations.get(id) else { return };
+        // However far a part has come, it may be what the others wait for, and what its old workers stay for may be over.
+        if let Some(whole) = &op.part_of {
+            self.touched.operations.insert(whole.clone());
+            self.touched.modules.extend(op.key.clone());
+        }
         let Some(key) = op.key.clone() else {
-            if op.stage == Stage::Running && op.concerns_routes() && !self.stopping {
+            if op.stage == Stage::Running && op.concerns_group() && !self.stopping {
+                self.operate_group(id, turn);
+            } else if op.stage == Stage::Running && op.concerns_routes() && !self.stopping {
                 self.operate_routes(id, turn);
             } else if op.stage == Stage::Running && op.concerns_sharing() {
                 self.operate_sharing(id, turn);
@@ -86,6 +93,9 @@ impl State {
             // Of no module, or done as soon as it is on disk.
             Request::ApplyRoutes { .. }
             | Request::RollbackRoutes { .. }
+            | Request::ApplyGroup { .. }
+            | Request::RollbackGroup { .. }
+            | Request::RemoveGroup { .. }
             | Request::SteerSwap { .. }
             | Request::AddTenant { .. }
             | Request::SetTenant { .. }
@@ -164,22 +174,39 @@ impl State {
             self.roll_back(id, error, turn);
         } else if self.cohort_serves(key, cohort, version) {
             self.take_step(id, "ready", turn);
-            let request = self.operations.get(id).map(|it| it.request().clone());
-            let by_steps = matches!(request, Some(Request::Swap { rollout: Some(_), .. }));
-            self.take_step(id, if by_steps { "beside" } else { "commit" }, turn);
-            let kept = request.and_then(|it| self.keeps_after(key, &it, turn.now.wall));
-            let (Some(module), Some(op)) = (self.modules.get(key), self.operations.get_mut(id)) else { return };
-            let record = match op.request() {
-                Request::StartBeside { .. } | Request::Swap { rollout: Some(_), .. } => {
-                    let beside = Some(BesideRecord { version: version.clone(), cohort, share: 0, paused: false });
-                    ModuleRecord { beside, ..module.record.clone() }
-                }
-                _ => ModuleRecord { version: Some(version.clone()), cohort, kept, ..module.record.clone() },
-            };
-            op.stage = Stage::Committing;
-            let changes = [Change::PutModule(record.clone()), Change::PutOperation(Box::new(op.record()))];
-            self.journal.stage(Purpose::Commit(id.clone(), record), changes);
+            if self.operations.get(id).is_some_and(|it| it.part_of.is_none()) {
+                self.commit_swap(id, turn);
+            }
         }
+    }
+
+    /// Puts the incoming cohort in charge, or beside the one that is, as soon as that is on disk.
+    pub(super) fn commit_swap(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
+        let Some(op) = self.operations.get(id) else { return };
+        let (request, key) = (op.request().clone(), op.key.clone());
+        let Some(key) = key else { return };
+        let Some((cohort, version)) = self.incoming(&key) else { return };
+        let by_steps = matches!(request, Request::Swap { rollout: Some(_), .. });
+        self.take_step(id, if by_steps { "beside" } else { "commit" }, turn);
+        let kept = self.keeps_after(&key, &request, turn.now.wall);
+        let (Some(module), Some(op)) = (self.modules.get(&key), self.operations.get_mut(id)) else { return };
+        let record = match request {
+            Request::StartBeside { .. } | Request::Swap { rollout: Some(_), .. } => {
+                let beside = Some(BesideRecord { version, cohort, share: 0, paused: false });
+                ModuleRecord { beside, ..module.record.clone() }
+            }
+            // A module of a group may not have run before.
+            _ => ModuleRecord {
+                desired: Desired::Running,
+                version: Some(version),
+                cohort,
+                kept,
+                ..module.record.clone()
+            },
+        };
+        op.stage = Stage::Committing;
+        let changes = [Change::PutModule(record.clone()), Change::PutOperation(Box::new(op.record()))];
+        self.journal.stage(Purpose::Commit(id.clone(), record), changes);
     }
 
     /// The commit is on disk: the new cohort is in charge, and there is no way back.
@@ -314,7 +341,7 @@ impl State {
     }
 
     /// Whether a cohort does what it is there for.
-    fn cohort_serves(&self, key: &ModuleKey, cohort: u64, version: &Version) -> bool {
+    pub(super) fn cohort_serves(&self, key: &ModuleKey, cohort: u64, version: &Version) -> bool {
         let Some(module) = self.modules.get(key) else { return false };
         let Some(installed) = module.versions.get(version) else { return false };
         match installed.spec.runtime {
@@ -344,7 +371,7 @@ impl State {
     }
 
     /// The resource that a cohort waits for in vain.
-    fn starved(&self, key: &ModuleKey, cohort: u64) -> Option<ApiError> {
+    pub(super) fn starved(&self, key: &ModuleKey, cohort: u64) -> Option<ApiError> {
         let module = self.modules.get(key)?;
         let mut waiting = module.workers.iter().filter_map(|it| self.slots.get(*it));
         let worker = waiting.find(|it| it.cohort == cohort && it.life == Life::Waiting)?;

@@ -78,7 +78,8 @@ impl State {
             }
             _ if limits.workers.is_none() && limits.memory_bytes.is_none() => Ok(()),
             _ => {
-                let more = self.asked(request);
+                let parts = plan.parts().iter().map(|it| self.asked(&it.request));
+                let more = parts.fold(self.asked(request), Demand::and);
                 let used = self.modules_of(tenant).fold(Demand::default(), |sum, it| sum.and(self.demand(it)));
                 check("workers", limits.workers.map(u64::from), used.workers, more.workers, number)?;
                 let show = crate::manifest::show_bytes;
@@ -102,7 +103,8 @@ impl State {
             Request::Start { version, .. } if !module.runs() => {
                 set(version.as_ref().or_else(|| module.versions.last_key_value().map(|(newest, _)| newest)))
             }
-            Request::Swap { version, .. } | Request::StartBeside { version, .. } if module.runs() => {
+            // Of a group, also a module that does not run.
+            Request::Swap { version, .. } | Request::StartBeside { version, .. } => {
                 let beside = record.beside.as_ref().map(|it| &it.version);
                 if record.version.as_ref() == Some(version) || beside == Some(version) {
                     return Demand::default();

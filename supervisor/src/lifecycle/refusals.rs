@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use mortise_control::{ResourceName, ServiceName};
+use mortise_control::{GroupName, ResourceName, ServiceName, TenantName};
 use semver::Version;
 
 use super::module::Module;
@@ -65,6 +65,31 @@ pub(super) fn nothing_to_steer(key: &ModuleKey, op: Option<&Op>) -> ApiError {
     );
     conflict(format!("{key} has no swap that could be paused, resumed or aborted: {found}"))
         .remedy(format!("`mortise rollback {}` or another swap takes back what is in charge already.", key.module))
+}
+
+pub(super) fn no_group(tenant: &TenantName, group: &GroupName) -> ApiError {
+    not_found(format!("the tenant {tenant} has no group {group}"))
+        .remedy("`mortise group ls` lists those that are; `mortise group apply FILE` declares one.")
+}
+
+pub(super) fn nothing_earlier(group: &GroupName) -> ApiError {
+    conflict(format!("the group {group} has nothing to go back to: nothing that ran before was replaced"))
+        .remedy("`mortise group apply FILE` with other versions changes it.")
+}
+
+pub(super) fn cannot_be_grouped(key: &ModuleKey, runtime: &Runtime) -> ApiError {
+    let why = match runtime {
+        Runtime::Base => "is a base, which has the listeners for clients",
+        Runtime::Sdk | Runtime::Http | Runtime::Resource { .. } => "only holds resources",
+    };
+    let message = format!("modules.{}: {key} {why}: it does not change together with others", key.module);
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, message)
+        .remedy(format!("Leave it out; `mortise swap {}@VERSION` replaces it by itself.", key.module))
+}
+
+pub(super) fn part_id_taken(id: &OperationId, op: &Op) -> ApiError {
+    conflict(format!("operation {} is another's, and would be a part of operation {id}", op.operation.id))
+        .remedy("Use another operation id.")
 }
 
 pub(super) fn starts_yet(op: &Op) -> ApiError {

@@ -87,6 +87,7 @@ impl State {
             if let Some(worker) = self.slots.get_mut(worker) {
                 worker.reported.remove(&report.channel);
                 worker.channels.insert(report.channel);
+                self.touched.modules.insert(worker.key.clone());
             }
             self.touched.callers.insert(worker);
             self.touched.workers.insert(worker);
@@ -102,6 +103,7 @@ impl State {
     fn reject(&mut self, id: WorkerId, report: &ChannelReport, turn: &mut Turn<'_>) {
         if let Some(worker) = self.slots.get_mut(id) {
             worker.reported.remove(&report.channel);
+            self.touched.modules.insert(worker.key.clone());
         }
         self.touched.callers.insert(id);
         self.touched.workers.insert(id);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mortise_control::{ModuleName, ServiceName, TenantName, WorkerId};
 use semver::Version;
 
+use super::groups::part_id;
 use super::journal::Purpose;
 use super::module::Module;
 use super::operation::{Op, Stage, ended};
@@ -24,6 +25,20 @@ pub(super) struct Plan {
     changes: Vec<Change>,
     removes: Vec<String>,
     then: Then,
+    /// Of a group: what becomes an operation of its own, on one module.
+    parts: Vec<Part>,
+}
+
+/// What one module does in the operation of a group.
+pub(super) struct Part {
+    pub(super) request: Request,
+    pub(super) plan: Plan,
+}
+
+impl Part {
+    pub(super) const fn key(&self) -> Option<&ModuleKey> {
+        self.plan.key.as_ref()
+    }
 }
 
 /// What is left to do once the changes are on disk.
@@ -37,7 +52,7 @@ pub(super) enum Then {
 
 impl Plan {
     pub(super) fn new(key: ModuleKey, changes: Vec<Change>, then: Then) -> Self {
-        Self { key: Some(key), changes, removes: Vec::new(), then }
+        Self { key: Some(key), changes, removes: Vec::new(), then, parts: Vec::new() }
     }
 
     pub(super) fn changes(&self) -> &[Change] {
@@ -46,7 +61,16 @@ impl Plan {
 
     /// About no module.
     pub(super) fn of_tenant(changes: Vec<Change>, then: Then) -> Self {
-        Self { key: None, changes, removes: Vec::new(), then }
+        Self { key: None, changes, removes: Vec::new(), then, parts: Vec::new() }
+    }
+
+    /// About several modules, each with an operation of its own.
+    pub(super) fn of_group(parts: Vec<Part>) -> Self {
+        Self { key: None, changes: Vec::new(), removes: Vec::new(), then: Then::Work, parts }
+    }
+
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 }
 
@@ -87,7 +111,15 @@ impl State {
         if plan.then == Then::Replace {
             op.push_step("commit", turn.now.wall);
         }
+        let id = op.operation.id.clone();
         self.propose(op, &plan.then, turn);
+        for Part { request, plan } in plan.parts {
+            let Some(key) = &plan.key else { continue };
+            let order = self.operations.next_order;
+            let mut part = Op::begun(part_id(&id, &key.module), request, Some(key.clone()), order, turn.now.wall);
+            part.part_of = Some(id.clone());
+            self.propose_plan(part, plan, turn);
+        }
     }
 
     fn propose(&mut self, mut op: Op, then: &Then, turn: &Turn<'_>) {
@@ -194,6 +226,13 @@ impl State {
             Request::Unpublish { tenant, module, service } => self.plan_unpublish(tenant, module, service.as_ref()),
             Request::ApplyRoutes { tenant, routes } => self.plan_apply_routes(tenant, routes, turn),
             Request::RollbackRoutes { tenant } => self.plan_rollback_routes(tenant),
+            Request::ApplyGroup { group, modules, keep_ms, .. } => {
+                self.plan_apply_group(id, request, group, modules, *keep_ms, turn)
+            }
+            Request::RollbackGroup { group, keep_ms, .. } => {
+                self.plan_rollback_group(id, request, group, *keep_ms, turn)
+            }
+            Request::RemoveGroup { tenant, group } => self.plan_remove_group(tenant, group),
             Request::AddTenant { tenant, limits } => self.plan_add_tenant(tenant, limits, turn),
             Request::SetTenant { tenant, limits, lift } => self.plan_set_tenant(tenant, limits, lift, turn),
             Request::RemoveTenant { tenant } => self.plan_remove_tenant(tenant),
@@ -291,7 +330,7 @@ impl State {
             changes.push(Change::RemoveModule(key.clone()));
         }
         let then = if removes.is_empty() { Then::Nothing } else { Then::Work };
-        Ok(Plan { key: Some(key), changes, removes, then })
+        Ok(Plan { removes, ..Plan::new(key, changes, then) })
     }
 
     /// Whether anything but these versions refers to a package.
@@ -352,7 +391,7 @@ impl State {
         Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
     }
 
-    fn plan_restart(&self, tenant: &TenantName, module: &ModuleName) -> Result<Plan, ApiError> {
+    pub(super) fn plan_restart(&self, tenant: &TenantName, module: &ModuleName) -> Result<Plan, ApiError> {
         let (key, module) = self.idle_module(tenant, module)?;
         let installed = module.current().ok_or_else(|| refuse::not_running(&key, "restart"))?;
         alone(module)?;
@@ -360,7 +399,7 @@ impl State {
         Ok(Plan::new(key, alone_in_charge(module), Then::Work))
     }
 
-    fn plan_swap(
+    pub(super) fn plan_swap(
         &self,
         tenant: &TenantName,
         module: &ModuleName,
@@ -435,7 +474,12 @@ impl State {
         Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
     }
 
-    fn plan_rollback(&self, tenant: &TenantName, module: &ModuleName, keep_ms: Option<u64>) -> Result<Plan, ApiError> {
+    pub(super) fn plan_rollback(
+        &self,
+        tenant: &TenantName,
+        module: &ModuleName,
+        keep_ms: Option<u64>,
+    ) -> Result<Plan, ApiError> {
         let (key, module) = self.idle_module(tenant, module)?;
         let installed = module.current().ok_or_else(|| refuse::not_running(&key, "rollback"))?;
         check_keep(&key, &installed.spec, keep_ms)?;
@@ -516,7 +560,7 @@ const INSTANCES: RangeInclusive<u32> = 1..=64;
 /// The longest time that a replaced version is kept.
 const LONGEST_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn check_keep(key: &ModuleKey, spec: &ModuleSpec, keep_ms: Option<u64>) -> Result<(), ApiError> {
+pub(super) fn check_keep(key: &ModuleKey, spec: &ModuleSpec, keep_ms: Option<u64>) -> Result<(), ApiError> {
     let keep = Duration::from_millis(keep_ms.unwrap_or_default());
     if keep > LONGEST_KEEP {
         return Err(refuse::kept_too_long(keep, LONGEST_KEEP));

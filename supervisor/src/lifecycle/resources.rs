@@ -155,6 +155,9 @@ impl State {
             | Request::Unpublish { .. }
             | Request::ApplyRoutes { .. }
             | Request::RollbackRoutes { .. }
+            | Request::ApplyGroup { .. }
+            | Request::RollbackGroup { .. }
+            | Request::RemoveGroup { .. }
             | Request::AddTenant { .. }
             | Request::SetTenant { .. }
             | Request::RemoveTenant { .. }

@@ -51,6 +51,9 @@ impl State {
         for record in records.routes {
             state.routes.put(record);
         }
+        for record in records.groups {
+            state.groups.put(record);
+        }
         state.slots = Slots::restore(&records.workers);
         for record in records.workers {
             state.restore_worker(record, &mut turn);
@@ -68,6 +71,7 @@ impl State {
             let mut op = Op::new(record.operation, key, record.order);
             op.removes = record.removes;
             op.verdict = record.verdict;
+            op.part_of = record.part_of;
             state.operations.insert(op);
         }
         state.resume_operations(&mut turn);

@@ -58,6 +58,7 @@ impl State {
             resources: self.resource_statuses(),
             operations: operations.into_iter().map(|(_, it)| it).collect(),
             routes: self.routes.shown(),
+            groups: self.group_statuses(),
             tenants: self.tenant_statuses(),
             ingress_behind: !self.http_in_force(),
             host: HostStatus::default(),

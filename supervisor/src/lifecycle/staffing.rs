@@ -26,7 +26,7 @@ impl State {
         let standing = module.standing();
         let dismissed = self.dismisses(key);
         let incoming = self.incoming(key);
-        let staffed = self.staffed(key);
+        let staffed = self.staffed(key) && !self.is_held(key);
         let workers: Vec<WorkerId> = module.workers.iter().copied().collect();
         for id in workers {
             let Some(worker) = self.slots.get(id) else { continue };

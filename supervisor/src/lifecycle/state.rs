@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mortise_control::{ChannelId, WorkerId};
 
 use super::channel::{Channel, Edge, EdgeState};
+use super::groups::GroupBook;
 use super::journal::Journal;
 use super::marked::Marked;
 use super::module::{Index, Module};
@@ -37,6 +38,7 @@ pub struct State {
     pub(super) journal: Journal,
     pub(super) index: Index,
     pub(super) routes: RouteBook,
+    pub(super) groups: GroupBook,
     pub(super) tenants: TenantBook,
     pub(super) touched: Touched,
     /// Processes of an earlier supervisor that have not said hello yet.
@@ -77,6 +79,7 @@ impl State {
             journal: Journal::default(),
             index: Index::default(),
             routes: RouteBook::default(),
+            groups: GroupBook::default(),
             tenants: TenantBook::default(),
             touched: Touched::default(),
             recovering: BTreeSet::new(),

@@ -139,6 +139,7 @@ impl State {
         }
         let mut changes = vec![Change::RemoveTenant(tenant.clone())];
         changes.extend(self.forgotten_by_others(tenant)?);
+        changes.extend(self.groups.of_tenant(tenant).map(|it| Change::RemoveGroup(tenant.clone(), it.group.clone())));
         if let Some(record) = self.routes.record(tenant) {
             changes.push(Change::PutRoutes(Box::new(RoutesRecord { kept: Vec::new(), ..record })));
         }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mortise_control::TenantName;
+use mortise_control::{GroupName, TenantName};
 use semver::Version;
 
 use super::{
-    Change, MetaRecord, ModuleRecord, OperationRecord, Records, RoutesRecord, TenantRecord, VersionRecord, WorkerRecord,
+    Change, GroupRecord, MetaRecord, ModuleRecord, OperationRecord, Records, RoutesRecord, TenantRecord, VersionRecord,
+    WorkerRecord,
 };
 use crate::lifecycle::ModuleKey;
 
@@ -18,6 +19,7 @@ pub(super) struct Fold {
     workers: BTreeMap<u32, WorkerRecord>,
     operations: BTreeMap<String, OperationRecord>,
     routes: BTreeMap<TenantName, RoutesRecord>,
+    groups: BTreeMap<(TenantName, GroupName), GroupRecord>,
     tenants: BTreeMap<TenantName, TenantRecord>,
     meta: MetaRecord,
 }
@@ -41,6 +43,8 @@ impl Fold {
             Change::PutOperation(it) => drop(self.operations.insert(it.operation.id.0.clone(), *it)),
             Change::RemoveOperation(id) => drop(self.operations.remove(&id.0)),
             Change::PutRoutes(it) => drop(self.routes.insert(it.tenant.clone(), *it)),
+            Change::PutGroup(it) => drop(self.groups.insert((it.tenant.clone(), it.group.clone()), *it)),
+            Change::RemoveGroup(tenant, group) => drop(self.groups.remove(&(tenant, group))),
             Change::PutTenant(it) => drop(self.tenants.insert(it.tenant.clone(), *it)),
             Change::RemoveTenant(tenant) => drop(self.tenants.remove(&tenant)),
             Change::PutMeta(it) => self.meta = it,
@@ -54,6 +58,7 @@ impl Fold {
             workers: self.workers.values().cloned().collect(),
             operations: self.operations.values().cloned().collect(),
             routes: self.routes.values().cloned().collect(),
+            groups: self.groups.values().cloned().collect(),
             tenants: self.tenants.values().cloned().collect(),
             meta: self.meta,
         }
@@ -62,13 +67,14 @@ impl Fold {
 
 /// What makes an empty store hold these records.
 pub(super) fn changes(records: &Records) -> Vec<Change> {
-    let Records { modules, versions, workers, operations, routes, tenants, meta } = records;
+    let Records { modules, versions, workers, operations, routes, groups, tenants, meta } = records;
     let mut changes = vec![Change::PutMeta(*meta)];
     changes.extend(modules.iter().cloned().map(Change::PutModule));
     changes.extend(versions.iter().cloned().map(|it| Change::PutVersion(Box::new(it))));
     changes.extend(workers.iter().cloned().map(Change::PutWorker));
     changes.extend(operations.iter().cloned().map(|it| Change::PutOperation(Box::new(it))));
     changes.extend(routes.iter().cloned().map(|it| Change::PutRoutes(Box::new(it))));
+    changes.extend(groups.iter().cloned().map(|it| Change::PutGroup(Box::new(it))));
     changes.extend(tenants.iter().cloned().map(|it| Change::PutTenant(Box::new(it))));
     changes
 }

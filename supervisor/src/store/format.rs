@@ -3,6 +3,7 @@
 //! A field that is added later has a serde default, and one that goes is ignored. What cannot be said that way counts
 //! [`FORMAT`] up, and an older mortised then refuses the store.
 
+use mortise_control::{GroupName, TenantName};
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition, TableError,
     TableHandle,
@@ -15,14 +16,15 @@ use crate::lifecycle::ModuleKey;
 
 /// The format that this mortised writes. 2: routes, a version beside another, and operations of the kinds that came with them and with
 /// rollback, discard and scale, which a mortised that reads up to 1 would take for damage. 3: tenants, and operations on them. 4:
-/// limits that an operator says for a module, and the operation that does.
-pub(super) const FORMAT: u32 = 4;
+/// limits that an operator says for a module, and the operation that does. 5: groups, and operations on them.
+pub(super) const FORMAT: u32 = 5;
 
 const MODULES: Kind = TableDefinition::new("modules");
 const VERSIONS: Kind = TableDefinition::new("versions");
 const WORKERS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("workers");
 const OPERATIONS: Kind = TableDefinition::new("operations");
 const ROUTES: Kind = TableDefinition::new("routes");
+const GROUPS: Kind = TableDefinition::new("groups");
 const TENANTS: Kind = TableDefinition::new("tenants");
 const META: Kind = TableDefinition::new("meta");
 
@@ -68,10 +70,12 @@ pub(super) fn read(database: &Database) -> Result<(Records, u64), FormatError> {
         workers: all(&transaction, WORKERS)?,
         operations: all(&transaction, OPERATIONS)?,
         routes: all(&transaction, ROUTES)?,
+        groups: all(&transaction, GROUPS)?,
         tenants: all(&transaction, TENANTS)?,
         meta: one::<MetaRecord>(&transaction, META_RECORD)?.unwrap_or_default(),
     };
     records.modules.sort_by(|a, b| a.key.cmp(&b.key));
+    records.groups.sort_by(|a, b| (&a.tenant, &a.group).cmp(&(&b.tenant, &b.group)));
     records.versions.sort_by(|a, b| (&a.key, &a.spec.version).cmp(&(&b.key, &b.spec.version)));
     Ok((records, one(&transaction, META_COMMITS)?.unwrap_or(0)))
 }
@@ -116,6 +120,8 @@ fn apply(transaction: &redb::WriteTransaction, change: &Change) -> Result<(), Fo
         Change::PutOperation(record) => put(&mut table(OPERATIONS)?, &record.operation.id.0, record),
         Change::RemoveOperation(id) => remove(&mut table(OPERATIONS)?, &id.0),
         Change::PutRoutes(record) => put(&mut table(ROUTES)?, record.tenant.as_str(), record),
+        Change::PutGroup(record) => put(&mut table(GROUPS)?, &group_key(&record.tenant, &record.group), record),
+        Change::RemoveGroup(tenant, group) => remove(&mut table(GROUPS)?, &group_key(tenant, group)),
         Change::PutTenant(record) => put(&mut table(TENANTS)?, record.tenant.as_str(), record),
         Change::RemoveTenant(tenant) => remove(&mut table(TENANTS)?, tenant.as_str()),
         Change::PutMeta(record) => put(&mut table(META)?, META_RECORD, record),
@@ -129,6 +135,10 @@ fn module_key(key: &ModuleKey) -> String {
 
 fn version_key(key: &ModuleKey, version: &semver::Version) -> String {
     format!("{key}/{version}")
+}
+
+fn group_key(tenant: &TenantName, group: &GroupName) -> String {
+    format!("{tenant}/{group}")
 }
 
 fn encode(record: &impl Serialize) -> Vec<u8> {

@@ -24,8 +24,8 @@ pub use disk::Store;
 pub use error::StoreError;
 pub use rebuild::{Rebuilt, Source, is_contained, kept_aside, open, snapshot};
 pub use record::{
-    BesideRecord, Change, EndKind, EndRecord, KeptRecord, MetaRecord, ModuleRecord, OccupantRecord, OperationRecord,
-    Records, RoutesRecord, RoutesVersion, TenantRecord, VersionRecord, WorkerRecord,
+    BesideRecord, Change, EndKind, EndRecord, GroupRecord, KeptRecord, MetaRecord, ModuleRecord, OccupantRecord,
+    OperationRecord, Records, RoutesRecord, RoutesVersion, TenantRecord, VersionRecord, WorkerRecord,
 };
 pub use writer::StoreWriter;
 

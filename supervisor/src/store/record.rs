@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use mortise_control::routing::RouteFile;
-use mortise_control::{ServiceName, TenantName, Token, WorkerId};
+use mortise_control::{GroupName, ModuleName, ServiceName, TenantName, Token, WorkerId};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +148,24 @@ pub struct OperationRecord {
     /// A swap: why what it has started is to end, though it came so far.
     #[serde(default)]
     pub verdict: Option<ApiError>,
+    /// The operation of a group that it is a part of: it commits with the other parts or not at all.
+    #[serde(default)]
+    pub part_of: Option<OperationId>,
+}
+
+/// A group of modules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Its name.
+    pub group: GroupName,
+    /// Since when it is as it is.
+    pub applied: Timestamp,
+    /// Its modules, each in the version that it wants of it.
+    pub modules: BTreeMap<ModuleName, Version>,
+    /// What was in charge of those of its modules that its last change has replaced.
+    pub earlier: BTreeMap<ModuleName, Version>,
 }
 
 /// The routes of a tenant: those in force, and those before them.
@@ -226,6 +244,10 @@ pub enum Change {
     /// Insert or replace.
     PutRoutes(Box<RoutesRecord>),
     /// Insert or replace.
+    PutGroup(Box<GroupRecord>),
+    /// Remove.
+    RemoveGroup(TenantName, GroupName),
+    /// Insert or replace.
     PutTenant(Box<TenantRecord>),
     /// Remove.
     RemoveTenant(TenantName),
@@ -246,6 +268,8 @@ pub struct Records {
     pub operations: Vec<OperationRecord>,
     /// By tenant.
     pub routes: Vec<RoutesRecord>,
+    /// By tenant and name.
+    pub groups: Vec<GroupRecord>,
     /// By name.
     pub tenants: Vec<TenantRecord>,
     /// The counters.

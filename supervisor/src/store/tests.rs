@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mortise_control::{ModuleName, ServiceName, TenantName, Token, WorkerId};
+use mortise_control::{GroupName, ModuleName, ServiceName, TenantName, Token, WorkerId};
 use proptest::prelude::*;
 use redb::StorageBackend;
 use semver::Version;
@@ -202,9 +202,13 @@ fn module_record(number: u8) -> ModuleRecord {
     }
 }
 
+fn group(number: u8) -> GroupName {
+    GroupName::new(["shop", "words"][usize::from(number / 2 % 2)]).unwrap()
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let operation = |number: u8| OperationId(format!("operation {} /\u{1f980}", number % 5));
-    any::<(u8, u8)>().prop_map(move |(kind, number)| match kind % 10 {
+    any::<(u8, u8)>().prop_map(move |(kind, number)| match kind % 12 {
         0 => Change::PutModule(module_record(number)),
         1 => Change::RemoveModule(key(number)),
         2 => Change::PutVersion(Box::new(VersionRecord {
@@ -244,6 +248,7 @@ fn change() -> impl Strategy<Value = Change> {
             order: number.into(),
             // Large enough that pages split and are freed.
             verdict: None,
+            part_of: number.is_multiple_of(3).then(|| operation(number / 2)),
             removes: vec!["x".repeat(usize::from(number) * 20)],
         })),
         6 => Change::RemoveOperation(operation(number)),
@@ -255,6 +260,14 @@ fn change() -> impl Strategy<Value = Change> {
             limits: TenantLimits { workers: number.is_multiple_of(2).then_some(number.into()), ..Default::default() },
         })),
         8 => Change::RemoveTenant(key(number).tenant),
+        9 => Change::PutGroup(Box::new(GroupRecord {
+            tenant: key(number).tenant,
+            group: group(number),
+            applied: jiff::Timestamp::UNIX_EPOCH,
+            modules: [(key(number).module, version(number))].into(),
+            earlier: number.is_multiple_of(2).then(|| (key(number).module, version(number / 2))).into_iter().collect(),
+        })),
+        10 => Change::RemoveGroup(key(number).tenant, group(number)),
         _ => Change::PutMeta(MetaRecord { incarnation: number.into(), events_reserved: 4096 }),
     })
 }

@@ -249,6 +249,7 @@ pub fn world() -> Snapshot {
         ..status("spell")
     };
     Snapshot {
+        groups: Vec::new(),
         tenants: Vec::new(),
         measured: None,
         modules: [status("broken"), spell, status("stuck")].map(Into::into).into(),

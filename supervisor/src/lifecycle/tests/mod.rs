@@ -3,6 +3,7 @@
 mod beside;
 mod chance;
 mod crashes;
+mod groups;
 mod host;
 mod hostile;
 mod instances;

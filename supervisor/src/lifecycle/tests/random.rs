@@ -52,7 +52,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..21u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..25u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -109,6 +109,10 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         17 => steer(module, Steering::Resume),
         18 => steer(module, Steering::Abort),
         19 => limit(module, major),
+        20 => apply_group("shop", &[("spell", major), ("site", major), (MODULES[2], 3 - major)], Some(600_000)),
+        21 => apply_group("words", &[("spell", major), ("legacy", major)], None),
+        22 => rollback_group(if major == 1 { "shop" } else { "words" }),
+        23 => remove_group("words"),
         _ => uninstall(module, Some(major)),
     }
 }

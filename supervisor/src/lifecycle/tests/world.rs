@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mortise_control::{ModuleName, ServiceName, TenantName};
+use mortise_control::{GroupName, ModuleName, ServiceName, TenantName};
 use semver::Version;
 
 use crate::api::{LimitsStatus, ModuleLimits, Request, Rollout, Steering};
@@ -213,6 +213,21 @@ pub(super) fn apply_routes(lane: &str, second: u32) -> Request {
 
 pub(super) fn rollback_routes() -> Request {
     Request::RollbackRoutes { tenant: tenant() }
+}
+
+/// Modules with the major numbers of their versions.
+pub(super) fn apply_group(group: &str, modules: &[(&str, u64)], keep_ms: Option<u64>) -> Request {
+    let group = GroupName::new(group).unwrap();
+    let modules = modules.iter().map(|(text, major)| (name(text), version(*major))).collect();
+    Request::ApplyGroup { tenant: tenant(), group, modules, keep_ms }
+}
+
+pub(super) fn rollback_group(group: &str) -> Request {
+    Request::RollbackGroup { tenant: tenant(), group: GroupName::new(group).unwrap(), keep_ms: Some(600_000) }
+}
+
+pub(super) fn remove_group(group: &str) -> Request {
+    Request::RemoveGroup { tenant: tenant(), group: GroupName::new(group).unwrap() }
 }
 
 pub(super) fn uninstall(text: &str, major: Option<u64>) -> Request {
