@@ -29,19 +29,18 @@ pub fn rows(artifacts: &Artifacts, count: usize) -> Result<Vec<Row>, Failure> {
     Ok(few.iter().cloned().chain(compared).collect())
 }
 
-/// A module of that name with so many services: half of them by calls, half over HTTP.
+/// A module of that name with so many services over HTTP.
 fn provide(world: &World<'_>, name: &str, services: usize) -> Result<(), Failure> {
-    let provided: String = (0..services)
-        .map(|number| {
-            let http =
-                if number % 2 == 0 { format!("http = {{ prefix = \"/{name}/{number}\" }}\n") } else { String::new() };
-            format!("\n[[provides]]\nservice = \"{name}-{number}\"\n{http}")
-        })
-        .collect();
+    let one =
+        |number| format!("[[provides]]\nservice = \"{name}-{number}\"\nhttp = {{ prefix = \"/{name}/{number}\" }}\n\n");
+    let provided: String = (0..services).map(one).collect();
     let edit = |text: String| {
         let (head, rest) = text.split_once("[[provides]]").unwrap_or((&text, ""));
         let (_, limits) = rest.split_once("[limits]").unwrap_or(("", rest));
-        format!("{}{provided}\n[limits]{limits}", head.replace("name = \"recorder\"", &format!("name = \"{name}\"")))
+        format!(
+            "{}{provided}[limits]{limits}\n[configuration]\nonly-http = true\n",
+            head.replace("name = \"recorder\"", &format!("name = \"{name}\""))
+        )
     };
     world.install("recorder", "1.0.0", edit)?;
     world.ask(&["start", name])?;

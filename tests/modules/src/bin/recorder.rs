@@ -39,5 +39,10 @@ async fn main(worker: Worker) -> Result<(), module_runtime::Error> {
     let ledger = Ledger::open().map_err(|error| module_runtime::Error::other(format!("the ledger: {error}")))?;
     let module = Arc::new(Module { version: worker.version().to_string(), ledger });
     let http = Router::new().route("/record/{id}", post(over_http)).with_state(Arc::clone(&module));
-    worker.serve(RecorderServer::new(ByCalls(module))).http(http).run().await
+    // A module.toml may offer any number of services over HTTP, and this one not.
+    let serving = match worker.configuration("only-http") {
+        None => worker.serve(RecorderServer::new(ByCalls(module))),
+        Some(_) => worker.serving(),
+    };
+    serving.http(http).run().await
 }
