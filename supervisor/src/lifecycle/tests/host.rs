@@ -357,6 +357,11 @@ impl Host {
     }
 
     fn connected(&mut self, worker: WorkerId) -> Option<&mut Process> {
+        // What is sent before the state has heard of the end of a connection is lost with it: the next one has not been accepted yet.
+        let breaks = |it: &Event| matches!(it, Event::Disconnected { .. });
+        if self.coming.get(&Source::Socket(worker)).is_some_and(|it| it.iter().any(breaks)) {
+            return None;
+        }
         let process = self.processes.get_mut(&worker).filter(|it| it.connected)?;
         assert!(!process.frozen, "worker {worker} is frozen and is told something");
         Some(process)
