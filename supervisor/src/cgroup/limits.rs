@@ -173,12 +173,14 @@ pub(super) fn write_quota(
         (Controller::Memory, Version::V1) => {
             let both = "memory.memsw.limit_in_bytes";
             let swaps = folder.join(both).exists();
+            let before = swaps.then(|| std::fs::read_to_string(folder.join(both)).unwrap_or_else(|_| "-1".into()));
             // The sum may never be below the memory limit.
             if swaps {
                 put("memory", both, "-1".into())?;
             }
-            put("memory", "memory.limit_in_bytes", text(quota.memory_bytes, "-1"))?;
-            if swaps { put("memory", both, text(quota.memory_bytes, "-1")) } else { Ok(()) }
+            let written = put("memory", "memory.limit_in_bytes", text(quota.memory_bytes, "-1"));
+            let sum = if written.is_ok() { text(quota.memory_bytes, "-1") } else { before.unwrap_or_default() };
+            if swaps { written.and(put("memory", both, sum.trim().into())) } else { written }
         }
         (Controller::Memory, Version::V2) => {
             if folder.join("memory.swap.max").exists() {

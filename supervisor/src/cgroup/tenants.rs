@@ -37,19 +37,20 @@ impl Groups {
     /// Writes the tenant's quota into its group, if that is there. Blocks: the kernel may take memory back first.
     ///
     /// # Errors
-    /// [`CgroupError`], such as when v1 cannot bring its memory under the quota. It holds then for whatever is made after its group
-    /// has gone.
+    /// The first [`CgroupError`], such as when v1 cannot bring its memory under the quota; everything else of it holds. That holds when
+    /// this is asked for again and can be, and for whatever is made after its group has gone.
     pub fn enforce_quota(&self, tenant: &str) -> Result<(), CgroupError> {
         loop {
             let quota = self.quotas.locked().get(tenant).copied().unwrap_or_default();
+            let mut result = Ok(());
             for (parents, version) in self.versions() {
                 for folder in parents.all().map(|it| folder(it, tenant)).filter(|it| it.is_dir()) {
-                    write(parents, version, &folder, &quota)?;
+                    result = result.and(write(parents, version, &folder, &quota));
                 }
             }
             // Not under the lock, which every start of a worker takes: somebody may have said otherwise meanwhile.
             if self.quotas.locked().get(tenant).copied().unwrap_or_default() == quota {
-                return Ok(());
+                return result;
             }
         }
     }
@@ -80,12 +81,17 @@ impl Groups {
     }
 }
 
+/// What one controller refuses keeps no other from its own.
 fn write(parents: &Parents, version: Version, folder: &Path, quota: &Quota) -> Result<(), CgroupError> {
-    parents.hierarchy.controllers.iter().try_for_each(|it| match limits::write_quota(folder, version, *it, quota) {
-        // It went with the last of its leaves.
-        Err(CgroupError::File { source, .. }) if source.kind() == ErrorKind::NotFound && !folder.is_dir() => Ok(()),
-        other => other,
-    })
+    let mut result = Ok(());
+    for controller in &parents.hierarchy.controllers {
+        result = result.and(match limits::write_quota(folder, version, *controller, quota) {
+            // It went with the last of its leaves.
+            Err(CgroupError::File { source, .. }) if source.kind() == ErrorKind::NotFound && !folder.is_dir() => Ok(()),
+            other => other,
+        });
+    }
+    result
 }
 
 fn folder(parent: &Path, tenant: &str) -> PathBuf {

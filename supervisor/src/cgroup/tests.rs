@@ -195,6 +195,39 @@ fn a_quota_is_the_tenants_and_goes_with_its_last_leaf_on_v1_alone() {
     a_quota_is_the_tenants_and_goes_with_its_last_leaf(v1_only());
 }
 
+/// Version 1 refuses a limit below what is used and cannot be taken back; version 2 takes it, and ends somebody.
+#[test]
+fn memory_that_cannot_be_brought_under_a_quota_keeps_no_other_limit_from_holding() {
+    let Some(it) = Scratch::open(v1_only()) else { return };
+    it.groups.set_quota("acme", Quota { memory_bytes: Some(64 << 20), ..Quota::default() });
+    let group = it.groups.create_for("acme", "w-1.1", &Limits::default()).unwrap();
+    let folders = tenants_folders(&group);
+    let read = |file: &str| {
+        let found = folders.iter().map(|it| it.join(file)).find(|it| it.exists());
+        found.map(|it| std::fs::read_to_string(it).unwrap().trim().to_owned())
+    };
+    if read("memory.limit_in_bytes").is_none() || read("pids.max").is_none() {
+        println!("skipped: no v1 hierarchies for memory and processes here");
+        return;
+    }
+    let limits = || (read("memory.limit_in_bytes"), read("memory.memsw.limit_in_bytes"));
+    let before = limits();
+    let mut child = shell_in(&group, "x=$(head -c 16000000 /dev/zero | tr '\\0' x); echo full; read line");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    it.groups.set_quota("acme", Quota { pids: Some(9), memory_bytes: Some(1 << 20), cpu_milli: Some(500) });
+    // Without swap, what a process has written cannot be taken back.
+    let refused = it.groups.enforce_quota("acme");
+    assert!(refused.as_ref().is_err_and(|it| it.to_string().contains("memory")), "{refused:?}");
+    assert_eq!((read("pids.max").as_deref(), read("cpu.cfs_quota_us").as_deref()), (Some("9"), Some("50000")));
+    assert_eq!(limits(), before, "what cannot be made less stays, swap among it");
+    group.kill().unwrap();
+    child.wait().unwrap();
+    it.groups.enforce_quota("acme").unwrap();
+    assert_eq!(read("memory.limit_in_bytes").as_deref(), Some("1048576"));
+    group.remove(WITHIN).unwrap();
+}
+
 #[test]
 fn leaves_of_tenants_are_found_named_and_swept_like_others() {
     let Some(it) = Scratch::open(Layout::detect().unwrap()) else { return };
