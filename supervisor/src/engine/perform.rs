@@ -47,7 +47,7 @@ impl Engine {
             }
             Action::Progress(operation) => {
                 failpoint::pass_at(Point::Step, || {
-                    operation.steps.last().map_or_else(String::new, |it| it.step.clone())
+                    operation.steps.last().map_or_else(String::new, |it| failpoint::of_step(&it.step))
                 });
                 self.publisher.operation(*operation);
             }
@@ -99,24 +99,18 @@ impl Engine {
 
     fn set_quota(&self, operation: Option<OperationId>, tenant: &TenantName, limits: &TenantLimits) {
         let TenantLimits { memory_bytes, cpu_milli, pids, .. } = *limits;
-        let (groups, tenant) = (Arc::clone(self.resources.groups()), tenant.to_string());
-        groups.set_quota(&tenant, Quota { memory_bytes, cpu_milli, pids });
+        let (groups, tenant) = (Arc::clone(self.resources.groups()), tenant.clone());
+        groups.set_quota(tenant.as_str(), Quota { memory_bytes, cpu_milli, pids });
         let reports = self.workers.reports.clone();
         tokio::spawn(async move {
+            let name = tenant.to_string();
+            let enforcing = tokio::task::spawn_blocking(move || {
+                failpoint::reach(Point::Quota).map_err(|error| error.to_string())?;
+                groups.enforce_quota(&name).map_err(|error| error.to_string())
+            });
             // An error of the join: the runtime is shutting down.
-            let enforcing = tokio::task::spawn_blocking(move || groups.enforce_quota(&tenant));
             let Ok(result) = enforcing.await else { return };
-            let result = result.map_err(|error| error.to_string());
-            match operation {
-                Some(operation) => {
-                    let _ = reports.send(Report::Event(Event::QuotaSet { operation, result })).await;
-                }
-                None => {
-                    if let Err(error) = result {
-                        tracing::warn!(error, "the quota of a tenant is not enforced on what runs already");
-                    }
-                }
-            }
+            let _ = reports.send(Report::Event(Event::QuotaSet { operation, tenant, result })).await;
         });
     }
 
@@ -194,6 +188,9 @@ impl Engine {
         let reports = self.workers.reports.clone();
         tokio::spawn(async move {
             let reading = move || {
+                if failpoint::reach(Point::Measure).is_err() {
+                    return Vec::new();
+                }
                 let read = |it: WorkerId| Some((it, figures::reading(&spawner, &pages, it)?));
                 workers.into_iter().filter_map(read).collect()
             };

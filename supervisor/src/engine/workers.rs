@@ -250,6 +250,7 @@ impl Workers {
                 let digest: Digest = digest.parse().map_err(|_| format!("{digest:?} is no digest"))?;
                 let package = packages.find(&digest).map_err(|error| error.to_string())?;
                 let limits = package.manifest.limits.with(&said);
+                failpoint::reach(Point::Limit).map_err(|error| error.to_string())?;
                 spawner.set_limits(worker, &limits).map_err(|error| error.to_string())
             };
             let setting = move || {

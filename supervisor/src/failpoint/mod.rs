@@ -16,7 +16,7 @@ mod socket;
 use std::fmt::Display;
 use std::io;
 
-pub(crate) use points::{Point, of_changes, of_message};
+pub(crate) use points::{Point, of_changes, of_message, of_step};
 #[cfg(feature = "failpoints")]
 pub(crate) use socket::serve;
 

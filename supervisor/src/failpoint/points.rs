@@ -78,6 +78,13 @@ points! {
     /// What is left of it is about to be removed.
     Remove = "remove",
 
+    /// The kernel is about to be told a tenant's limits.
+    Quota = "quota",
+    /// It is about to be told other limits of a worker.
+    Limit = "limit",
+    /// The figures of a swap by steps are about to be read.
+    Measure = "measure",
+
     /// A resource is about to be loaded.
     Load = "load",
     /// It is let go of.
@@ -100,20 +107,36 @@ points! {
     Exec = "exec",
 }
 
-/// What a transaction is for: the acceptance of an operation, a step of it, a swap's commit or its end; else workers or counters.
-pub(crate) fn of_changes(changes: &[Change]) -> &'static str {
-    let operation = changes.iter().find_map(|it| match it {
-        Change::PutOperation(record) => Some(&record.operation),
-        _ => None,
-    });
-    match operation {
-        Some(it) if it.steps.len() <= 1 => "accept",
-        Some(it) if it.state != OperationState::Running => "end",
-        Some(it) if it.steps.last().is_some_and(|it| it.step == "commit") => "commit",
-        Some(_) => "step",
-        None if changes.iter().any(|it| matches!(it, Change::PutWorker(_))) => "worker",
-        None => "meta",
+/// What a transaction is for: the acceptance of an operation, a step of it, a commit or its end; else workers or counters. A swap by steps
+/// has a commit for its coming beside, for each share and for a verdict.
+pub(crate) fn of_changes(changes: &[Change]) -> String {
+    let operations = || {
+        changes.iter().filter_map(|it| match it {
+            Change::PutOperation(record) => Some(&**record),
+            _ => None,
+        })
+    };
+    // An abort's acceptance writes the swap that it ends, too.
+    if operations().any(|it| it.operation.steps.len() <= 1) {
+        return "accept".to_owned();
     }
+    let is = |what: fn(&Change) -> bool| changes.iter().any(what);
+    let Some(record) = operations().next() else {
+        return if is(|it| matches!(it, Change::PutWorker(_))) { "worker" } else { "meta" }.to_owned();
+    };
+    let last = record.operation.steps.last().map_or("", |it| &it.step);
+    match &record.verdict {
+        _ if record.operation.state != OperationState::Running => "end".to_owned(),
+        Some(_) if is(|it| matches!(it, Change::PutModule(_))) => "verdict".to_owned(),
+        None if last == "commit" => last.to_owned(),
+        None if is(|it| matches!(it, Change::PutModule(_))) => of_step(last),
+        _ => "step".to_owned(),
+    }
+}
+
+/// The name of a step as part of a point's: without spaces.
+pub(crate) fn of_step(step: &str) -> String {
+    step.replace(' ', "-")
 }
 
 /// What a message is.

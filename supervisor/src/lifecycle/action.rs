@@ -162,8 +162,8 @@ pub enum Action {
         /// Which packages, sha256 hexadecimal.
         digests: Vec<String>,
     },
-    /// Let the host keep all that a tenant runs within these of its limits that are the kernel's. Answered by `QuotaSet` if it is of an
-    /// operation. What is started after this is within them.
+    /// Let the host keep all that a tenant runs within these of its limits that are the kernel's. Answered by `QuotaSet`. What is started
+    /// after this is within them.
     SetQuota {
         /// Whose operation.
         operation: Option<OperationId>,

@@ -1,7 +1,7 @@
 //! What happened: everything that the performers report to the loop.
 
 use jiff::Timestamp;
-use mortise_control::{ChannelId, ChannelRole, ToSupervisor, WorkerId};
+use mortise_control::{ChannelId, ChannelRole, TenantName, ToSupervisor, WorkerId};
 
 use super::{CommitId, ModuleSpec, Reading, ResourceId, Ticket, Timer};
 use crate::api::{OperationId, Request};
@@ -145,10 +145,12 @@ pub enum Event {
         /// Bytes freed, or why it is still there.
         result: Result<u64, String>,
     },
-    /// The answer to [`super::Action::SetQuota`] of an operation.
+    /// The answer to [`super::Action::SetQuota`].
     QuotaSet {
         /// Whose operation asked for it.
-        operation: OperationId,
+        operation: Option<OperationId>,
+        /// Whose quota it is.
+        tenant: TenantName,
         /// Err: what runs is not brought under it, and why.
         result: Result<(), String>,
     },

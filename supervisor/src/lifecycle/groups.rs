@@ -22,6 +22,7 @@ use super::operation::{Op, Stage};
 use super::refusals as refuse;
 use super::requests::{Part, Plan, Then, check_keep};
 use super::state::State;
+use super::step::Step;
 use super::turn::Turn;
 use super::worker::Life;
 use super::{ModuleKey, Runtime};
@@ -236,7 +237,7 @@ impl State {
                 op.verdict = Some(error);
                 self.operations.unsaved.insert(id.clone());
             }
-            self.take_step(id, "roll-back", turn);
+            self.take_step(id, Step::RollBack, turn);
             for part in waiting {
                 let reason = format!("{subject}, which changes with it, failed");
                 self.roll_back(&part, refuse::failed(Blame::Module, reason), turn);
@@ -246,10 +247,10 @@ impl State {
         if waiting.is_empty() {
             return;
         }
-        self.take_step(id, "start", turn);
+        self.take_step(id, Step::Start, turn);
         if waiting.len() == parts.len() && waiting.iter().all(|it| self.is_ripe(it)) {
-            self.take_step(id, "ready", turn);
-            self.take_step(id, "commit", turn);
+            self.take_step(id, Step::Ready, turn);
+            self.take_step(id, Step::Commit, turn);
             self.commit_group(id, &waiting, turn);
         }
     }
@@ -276,7 +277,7 @@ impl State {
     /// The commit of all parts is on disk.
     pub(super) fn group_committed(&mut self, id: &OperationId, record: GroupRecord, turn: &mut Turn<'_>) {
         self.groups.put(record);
-        self.take_step(id, "flip", turn);
+        self.take_step(id, Step::Flip, turn);
         self.touched.operations.insert(id.clone());
     }
 

@@ -7,6 +7,7 @@ use mortise_control::{ModuleName, TenantName, WorkerId};
 use super::refusals as refuse;
 use super::requests::{Plan, Then};
 use super::state::State;
+use super::step::Step;
 use super::turn::Turn;
 use super::worker::{Life, Worker};
 use super::{Action, ModuleKey, Runtime};
@@ -88,7 +89,7 @@ impl State {
 
     /// Done when the kernel keeps every worker within them.
     pub(super) fn operate_limits(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
-        self.take_step(id, "enforce", turn);
+        self.take_step(id, Step::Enforce, turn);
         let Some(module) = self.modules.get(key) else { return };
         let workers = || module.workers.iter().filter_map(|it| self.slots.get(*it));
         // It is being started with those of before.

@@ -49,6 +49,7 @@ mod snapshot;
 mod spec;
 mod staffing;
 mod state;
+mod step;
 mod stop;
 mod tenants;
 mod timer;

@@ -7,6 +7,7 @@ use mortise_control::{ChannelId, GroupName, TenantName, WorkerId};
 
 use super::rollout::Progress;
 use super::state::State;
+use super::step::Step;
 use super::turn::{About, Turn};
 use super::{Action, ModuleKey, Submitted, Ticket};
 use crate::api::{ApiError, EventKind, Operation, OperationId, OperationState, Receipt, Request, Steering, StepRecord};
@@ -97,7 +98,7 @@ impl Op {
             id,
             request,
             state: OperationState::Running,
-            steps: vec![StepRecord { step: "accept".to_owned(), at: now, said: None }],
+            steps: vec![StepRecord { step: Step::Accept.to_string(), at: now, said: None }],
             error: None,
             receipt: None,
             started: now,
@@ -212,12 +213,13 @@ impl Op {
         of_a_module || self.concerns_group() || self.concerns_routes() || self.concerns_sharing()
     }
 
-    pub(super) fn has_taken(&self, step: &str) -> bool {
-        self.operation.steps.iter().any(|it| it.step == step)
+    pub(super) fn has_taken(&self, step: Step) -> bool {
+        let name = step.to_string();
+        self.operation.steps.iter().any(|it| it.step == name)
     }
 
-    pub(super) fn push_step(&mut self, step: &str, at: Timestamp) {
-        self.operation.steps.push(StepRecord { step: step.to_owned(), at, said: None });
+    pub(super) fn push_step(&mut self, step: Step, at: Timestamp) {
+        self.operation.steps.push(StepRecord { step: step.to_string(), at, said: None });
     }
 }
 
@@ -380,7 +382,7 @@ impl State {
     }
 
     /// Records that the operation has come to this step, once.
-    pub(super) fn take_step(&mut self, id: &OperationId, step: &str, turn: &mut Turn<'_>) {
+    pub(super) fn take_step(&mut self, id: &OperationId, step: Step, turn: &mut Turn<'_>) {
         let Some(op) = self.operations.get_mut(id) else { return };
         if op.has_taken(step) {
             return;

@@ -10,6 +10,7 @@ use super::journal::Purpose;
 use super::operation::Stage;
 use super::refusals as refuse;
 use super::state::State;
+use super::step::Step;
 use super::turn::Turn;
 use super::worker::{LeaveStage, Life, Worker};
 use super::{Action, ModuleKey, Runtime, Timer};
@@ -78,14 +79,14 @@ impl State {
                     self.operate_rollout(id, &key, turn);
                 }
                 // It has put the version beside in charge.
-                None if self.operations.get(id).is_some_and(|it| it.has_taken("commit")) => {
+                None if self.operations.get(id).is_some_and(|it| it.has_taken(Step::Commit)) => {
                     self.operate_replace(id, &key, turn);
                 }
                 Some(_) | None => self.operate_start(id, &key, turn),
             },
             Request::Publish { .. } | Request::Share { .. } => self.operate_routing(id, &key, turn),
             Request::Unpublish { .. } => {
-                self.take_step(id, "close", turn);
+                self.take_step(id, Step::Close, turn);
                 if self.is_withdrawn(&key) {
                     self.end_operation(id, Ok(()), turn);
                 }
@@ -109,7 +110,7 @@ impl State {
 
     /// Done when whoever may call the module's services can reach every worker that answers them.
     fn operate_routing(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
-        self.take_step(id, "route", turn);
+        self.take_step(id, Step::Route, turn);
         let last = self.operations.get(id).and_then(|it| it.unrouted);
         match self.unrouted(key, last) {
             Unrouted::Nobody => self.end_operation(id, Ok(()), turn),
@@ -132,7 +133,7 @@ impl State {
     }
 
     fn operate_start(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
-        self.take_step(id, "start", turn);
+        self.take_step(id, Step::Start, turn);
         let Some(module) = self.modules.get(key) else { return };
         let Some(version) = module.record.version.clone() else { return };
         let cohort = module.record.cohort;
@@ -140,7 +141,7 @@ impl State {
         if let Some(error) = trouble.or_else(|| self.hopeless(key, cohort)).or_else(|| self.starved(key, cohort)) {
             self.end_operation(id, Err(error), turn);
         } else if self.cohort_serves(key, cohort, &version) {
-            self.take_step(id, "ready", turn);
+            self.take_step(id, Step::Ready, turn);
             self.end_operation(id, Ok(()), turn);
         }
     }
@@ -153,14 +154,14 @@ impl State {
         if standing.is_empty() {
             return self.end_operation(id, Ok(()), turn);
         }
-        self.take_step(id, if leaves { "drain" } else { "start" }, turn);
+        self.take_step(id, if leaves { Step::Drain } else { Step::Start }, turn);
         let trouble = self.operations.get(id).and_then(|it| it.trouble.clone());
         let fault = |(cohort, _): &(u64, Version)| self.hopeless(key, *cohort).or_else(|| self.starved(key, *cohort));
         let serves = standing.iter().all(|(cohort, version)| self.cohort_serves(key, *cohort, version));
         if let Some(error) = trouble.or_else(|| standing.iter().find_map(fault)) {
             self.end_operation(id, Err(error), turn);
         } else if !leaves && serves && self.peers_let_go(id, turn) {
-            self.take_step(id, "ready", turn);
+            self.take_step(id, Step::Ready, turn);
             self.end_operation(id, Ok(()), turn);
         }
     }
@@ -168,12 +169,12 @@ impl State {
     /// Before the commit.
     fn operate_swap(&mut self, id: &OperationId, key: &ModuleKey, cohort: u64, version: &Version, turn: &mut Turn<'_>) {
         let recalls = self.operations.get(id).is_some_and(|it| matches!(it.request(), Request::Rollback { .. }));
-        self.take_step(id, if recalls { "thaw" } else { "start" }, turn);
+        self.take_step(id, if recalls { Step::Thaw } else { Step::Start }, turn);
         let trouble = self.operations.get(id).and_then(|it| it.trouble.clone());
         if let Some(error) = trouble.or_else(|| self.hopeless(key, cohort)).or_else(|| self.starved(key, cohort)) {
             self.roll_back(id, error, turn);
         } else if self.cohort_serves(key, cohort, version) {
-            self.take_step(id, "ready", turn);
+            self.take_step(id, Step::Ready, turn);
             if self.operations.get(id).is_some_and(|it| it.part_of.is_none()) {
                 self.commit_swap(id, turn);
             }
@@ -187,7 +188,7 @@ impl State {
         let Some(key) = key else { return };
         let Some((cohort, version)) = self.incoming(&key) else { return };
         let by_steps = matches!(request, Request::Swap { rollout: Some(_), .. });
-        self.take_step(id, if by_steps { "beside" } else { "commit" }, turn);
+        self.take_step(id, if by_steps { Step::Beside } else { Step::Commit }, turn);
         let kept = self.keeps_after(&key, &request, turn.now.wall);
         let (Some(module), Some(op)) = (self.modules.get(&key), self.operations.get_mut(id)) else { return };
         let record = match request {
@@ -221,7 +222,7 @@ impl State {
         self.time_kept(&key, turn);
         match verdict {
             Some(error) => self.roll_back(id, error, turn),
-            None if flips => self.take_step(id, "flip", turn),
+            None if flips => self.take_step(id, Step::Flip, turn),
             None => {}
         }
         self.release_held(id, turn);
@@ -229,7 +230,7 @@ impl State {
 
     /// After the commit: the old cohort goes.
     fn operate_replace(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
-        self.take_step(id, "flip", turn);
+        self.take_step(id, Step::Flip, turn);
         let Some(module) = self.modules.get(key) else { return };
         let cohort = module.record.cohort;
         let kept = module.record.kept.as_ref().map(|it| it.until);
@@ -237,7 +238,7 @@ impl State {
         let (rest, old): (Vec<&Worker>, Vec<&Worker>) = before.partition(|it| self.rests(it));
         let frozen_until = kept.filter(|_| !rest.is_empty());
         if old.is_empty() {
-            self.take_step(id, if frozen_until.is_none() { "clean-up" } else { "freeze" }, turn);
+            self.take_step(id, if frozen_until.is_none() { Step::CleanUp } else { Step::Freeze }, turn);
             if let Some(op) = self.operations.get_mut(id) {
                 op.receipt.frozen_until = frozen_until;
             }
@@ -249,9 +250,9 @@ impl State {
         }
         let leaves = |it: &&Worker| it.leaving.as_ref().is_some_and(|it| it.stage != LeaveStage::Withdrawing);
         if !old.iter().any(|it| it.alive()) {
-            self.take_step(id, "clean-up", turn);
+            self.take_step(id, Step::CleanUp, turn);
         } else if old.iter().all(|it| leaves(it) || !it.alive()) {
-            self.take_step(id, "drain", turn);
+            self.take_step(id, Step::Drain, turn);
         } else if old.iter().all(|it| it.leaving.is_none())
             && let Some(mut error) = self.hopeless(key, cohort)
         {
@@ -281,7 +282,7 @@ impl State {
         let key = op.key.clone();
         error.message = format!("{}; rolled back, the workers that were there go on", error.message);
         op.stage = Stage::RollingBack(error);
-        self.take_step(id, "roll-back", turn);
+        self.take_step(id, Step::RollBack, turn);
         if let Some(key) = key {
             self.touch_module(&key);
         }
@@ -290,7 +291,7 @@ impl State {
     fn operate_stop(&mut self, id: &OperationId, key: &ModuleKey, turn: &mut Turn<'_>) {
         let Some(module) = self.modules.get(key) else { return };
         let alive = module.workers.iter().filter_map(|it| self.slots.get(*it)).any(Worker::alive);
-        self.take_step(id, if alive { "drain" } else { "clean-up" }, turn);
+        self.take_step(id, if alive { Step::Drain } else { Step::CleanUp }, turn);
         let empty = self.modules.get(key).is_some_and(|it| it.workers.is_empty());
         if empty && self.peers_let_go(id, turn) {
             self.end_operation(id, Ok(()), turn);
@@ -303,14 +304,14 @@ impl State {
         let left: Vec<&Worker> = left.filter(|it| it.cohort != module.record.cohort).collect();
         let alive = left.iter().any(|it| it.alive());
         let empty = left.is_empty();
-        self.take_step(id, if alive { "drain" } else { "clean-up" }, turn);
+        self.take_step(id, if alive { Step::Drain } else { Step::CleanUp }, turn);
         if empty && self.peers_let_go(id, turn) {
             self.end_operation(id, Ok(()), turn);
         }
     }
 
     fn operate_uninstall(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
-        self.take_step(id, "remove-package", turn);
+        self.take_step(id, Step::RemovePackage, turn);
         let Some(op) = self.operations.get_mut(id) else { return };
         if !op.ordered {
             op.ordered = true;

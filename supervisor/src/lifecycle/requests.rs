@@ -13,6 +13,7 @@ use super::module::Module;
 use super::operation::{Op, Stage, ended};
 use super::refusals as refuse;
 use super::state::State;
+use super::step::Step;
 use super::turn::{About, Turn};
 use super::worker::Life;
 use super::{Action, ModuleKey, ModuleSpec, Package, ResourceId, Runtime, Submitted, Timer};
@@ -109,7 +110,7 @@ impl State {
         op.removes = plan.removes;
         op.changes = plan.changes;
         if plan.then == Then::Replace {
-            op.push_step("commit", turn.now.wall);
+            op.push_step(Step::Commit, turn.now.wall);
         }
         let id = op.operation.id.clone();
         self.propose(op, &plan.then, turn);
@@ -167,7 +168,7 @@ impl State {
             self.ended_on_disk(id, turn);
         }
         if let Some(key) = key {
-            if self.operations.get(id).is_some_and(|it| it.has_taken("commit")) {
+            if self.operations.get(id).is_some_and(|it| it.has_taken(Step::Commit)) {
                 self.time_kept(&key, turn);
             }
             self.retry_resources(&key);

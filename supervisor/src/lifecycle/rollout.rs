@@ -21,6 +21,7 @@ use super::progress::Unrouted;
 use super::refusals as refuse;
 use super::requests::{Plan, Then};
 use super::state::State;
+use super::step::Step;
 use super::turn::{About, Turn};
 use super::{Action, ModuleKey, ModuleSpec, Mono, Runtime, Submitted, Timer};
 use crate::api::{ApiError, Blame, ErrorCode, EventKind, Figure, Most, OperationId, Request, Rollout, Steering};
@@ -105,11 +106,11 @@ impl State {
         }
         match next {
             Some(share) => {
-                self.take_step(id, &format!("share {share}%"), turn);
+                self.take_step(id, Step::Share(share), turn);
                 self.commit_rollout(id, Some(BesideRecord { share, ..beside }), turn);
             }
             None if self.rollout_ready(id) => {
-                self.take_step(id, "commit", turn);
+                self.take_step(id, Step::Commit, turn);
                 self.commit_rollout(id, None, turn);
             }
             None => {}
@@ -190,14 +191,15 @@ impl State {
 
     /// It is time to look at the figures.
     pub(super) fn look(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
-        if self.rolls_out(id).is_none() {
-            return;
-        }
+        let Some((_, _, beside)) = self.rolls_out(id) else { return };
         let Some(op) = self.operations.get_mut(id) else { return };
         if std::mem::take(&mut op.rollout.stalled) {
             self.touched.operations.insert(id.clone());
         }
-        self.measure(id, turn);
+        // Without a share there is nothing to judge.
+        if beside.share > 0 {
+            self.measure(id, turn);
+        }
     }
 
     /// The figures are there.
@@ -207,6 +209,10 @@ impl State {
         let (new, old, restarts) = self.of_rollout(id);
         let now: Readings = readings.iter().cloned().collect();
         let Some(op) = self.operations.get_mut(id) else { return };
+        // What is on its way to the disk may put it in charge, or be refused: what it comes to is looked at then.
+        if op.stage == Stage::Committing {
+            return turn.timer(Timer::Look(id.clone()), LOOK);
+        }
         // What was asked about another step comes too late.
         if op.verdict.is_some() || op.rollout.share != beside.share {
             return;

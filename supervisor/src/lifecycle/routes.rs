@@ -10,6 +10,7 @@ use mortise_control::{ServiceName, TenantName, WorkerId};
 use super::refusals as refuse;
 use super::requests::{Plan, Then};
 use super::state::State;
+use super::step::Step;
 use super::turn::Turn;
 use super::worker::Worker;
 use crate::api::{ApiError, Blame, ErrorCode, OperationId, RoutesStatus};
@@ -127,7 +128,7 @@ impl State {
 
     /// Done when they are in force everywhere.
     pub(super) fn operate_routes(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
-        self.take_step(id, "route", turn);
+        self.take_step(id, Step::Route, turn);
         let Some(op) = self.operations.get(id) else { return };
         let tenant = op.request().tenant().clone();
         let last = op.unrouted;

@@ -13,6 +13,7 @@ use super::module::Module;
 use super::refusals as refuse;
 use super::requests::{Plan, Then};
 use super::state::State;
+use super::step::Step;
 use super::turn::Turn;
 use crate::api::{ApiError, Blame, ErrorCode, OperationId, Request};
 use crate::store::{Change, TenantRecord};
@@ -172,7 +173,7 @@ impl State {
 
     /// Done when whoever may call has routes, and who may not has no channel.
     pub(super) fn operate_sharing(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
-        self.take_step(id, "route", turn);
+        self.take_step(id, Step::Route, turn);
         let Some(op) = self.operations.get(id) else { return };
         let (owner, service, caller) = match op.request() {
             Request::Export { tenant, service, to } | Request::Unexport { tenant, service, to } => {

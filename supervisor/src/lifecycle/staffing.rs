@@ -11,6 +11,7 @@ use semver::Version;
 
 use super::operation::Stage;
 use super::state::State;
+use super::step::Step;
 use super::turn::{About, Turn};
 use super::worker::{Appointment, LeaveStage, Leaving, Life, Outcome, Why, Worker, role};
 use super::{ModuleKey, Timer};
@@ -72,7 +73,7 @@ impl State {
     /// Whether a cohort above the one in charge is one that has served and is let go, rather than one that never came to.
     fn dismisses(&self, key: &ModuleKey) -> bool {
         let Some(op) = self.operations.on(key).filter(|it| it.accepted()) else { return false };
-        let judged = op.verdict.is_some() && op.has_taken("beside");
+        let judged = op.verdict.is_some() && op.has_taken(Step::Beside);
         judged || matches!(op.request(), Request::Discard { .. } | Request::Stop { .. })
     }
 

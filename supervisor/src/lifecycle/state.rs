@@ -125,7 +125,9 @@ impl State {
             Event::ResourceLoaded { resource, bytes, digest } => self.resource_loaded(&resource, bytes, digest, turn),
             Event::ResourceFailed { resource, reason } => self.resource_failed(&resource, &reason, turn),
             Event::PackageRemoved { operation, result } => self.package_removed(&operation, result, turn),
-            Event::QuotaSet { operation, result } => self.quota_set(&operation, result, turn),
+            Event::QuotaSet { operation, tenant, result } => {
+                self.quota_set(operation.as_ref(), &tenant, result, turn);
+            }
             Event::LimitsSet { operation, refused } => self.limits_set(&operation, refused, turn),
             Event::Measured { operation, readings } => self.measured(&operation, &readings, turn),
             Event::Timer(timer) => self.timer(&timer, turn),
@@ -157,6 +159,7 @@ impl State {
             Timer::Keep { key, cohort } => self.keep_over(key, *cohort),
             Timer::Look(operation) => self.look(operation, turn),
             Timer::Receipt(operation) => self.close_receipt(operation),
+            Timer::Quota(tenant) => self.enforce_again(tenant, turn),
             Timer::Persist => self.persist_again(),
         }
     }

@@ -8,8 +8,9 @@ use mortise_control::{ServiceName, TenantName};
 use super::refusals as refuse;
 use super::requests::{Plan, Then};
 use super::state::State;
+use super::step::Step;
 use super::turn::{About, Turn};
-use super::{Action, DEFAULT_TENANT};
+use super::{Action, DEFAULT_TENANT, Timer};
 use crate::api::{ApiError, Blame, ErrorCode, EventKind, OperationId, TenantLimit, TenantLimits, TenantStatus};
 use crate::store::{Change, RoutesRecord, TenantRecord};
 
@@ -28,6 +29,8 @@ pub(super) struct TenantBook {
     channels: BTreeMap<TenantName, u32>,
     /// Tenants that were refused one, and nothing of theirs has gone since.
     full: BTreeSet<TenantName>,
+    /// Tenants whose limits the kernel has not taken.
+    exceeding: BTreeSet<TenantName>,
 }
 
 impl TenantBook {
@@ -169,7 +172,7 @@ impl State {
 
     /// Done when the host enforces it, or has said why not.
     pub(super) fn operate_tenant(&mut self, id: &OperationId, turn: &mut Turn<'_>) {
-        self.take_step(id, "enforce", turn);
+        self.take_step(id, Step::Enforce, turn);
         let Some(op) = self.operations.get_mut(id) else { return };
         if !op.ordered {
             op.ordered = true;
@@ -179,18 +182,44 @@ impl State {
         }
     }
 
-    /// The host has been told. What it cannot enforce yet keeps further workers from starting all the same.
-    pub(super) fn quota_set(&mut self, id: &OperationId, result: Result<(), String>, turn: &mut Turn<'_>) {
-        let Some(op) = self.operations.get(id) else { return };
-        let tenant = op.request().tenant().clone();
-        if let Err(reason) = result {
-            let text = format!(
-                "the quota of the tenant {tenant} holds for what is started from now on; the kernel does not enforce it on what runs: \
-                 {reason}"
-            );
-            turn.tell(EventKind::Operation, About { operation: Some(id), ..About::default() }, text);
+    /// The host has been told. What it cannot enforce yet keeps further workers from starting all the same, and is tried again.
+    pub(super) fn quota_set(
+        &mut self,
+        operation: Option<&OperationId>,
+        tenant: &TenantName,
+        result: Result<(), String>,
+        turn: &mut Turn<'_>,
+    ) {
+        let news = match result {
+            Err(reason) => {
+                turn.timer(Timer::Quota(tenant.clone()), self.config.backoff_most);
+                let is_news = self.tenants.exceeding.insert(tenant.clone()) || operation.is_some();
+                is_news.then(|| {
+                    format!(
+                        "the quota of the tenant {tenant} holds for what is started from now on; the kernel does not enforce all of it \
+                         on what runs, and is asked again: {reason}"
+                    )
+                })
+            }
+            Ok(()) => {
+                let is_news = self.tenants.exceeding.remove(tenant);
+                is_news.then(|| format!("the kernel enforces the quota of the tenant {tenant} on all that runs"))
+            }
+        };
+        let kind = if operation.is_some() { EventKind::Operation } else { EventKind::Supervisor };
+        if let Some(text) = news {
+            turn.tell(kind, About { operation, ..About::default() }, text);
         }
-        self.end_operation(id, Ok(()), turn);
+        if let Some(id) = operation {
+            self.end_operation(id, Ok(()), turn);
+        }
+    }
+
+    pub(super) fn enforce_again(&self, tenant: &TenantName, turn: &mut Turn<'_>) {
+        if self.tenants.exceeding.contains(tenant) {
+            let (tenant, limits) = (tenant.clone(), self.tenants.limits(tenant));
+            turn.act(Action::SetQuota { operation: None, tenant, limits });
+        }
     }
 
     /// The quotas that hold, for a host that has just been taken over.

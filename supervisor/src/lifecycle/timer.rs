@@ -1,6 +1,6 @@
 //! Timers, named by what they are about, so that a late one finds its subject changed and does nothing.
 
-use mortise_control::{ChannelId, ServiceName, WorkerId};
+use mortise_control::{ChannelId, ServiceName, TenantName, WorkerId};
 
 use super::{ModuleKey, ResourceId};
 use crate::api::OperationId;
@@ -70,6 +70,8 @@ pub enum Timer {
     Look(OperationId),
     /// The operation's receipt is closed, naming what peers still hold.
     Receipt(OperationId),
+    /// A tenant's limits, which the kernel did not take, are tried again.
+    Quota(TenantName),
     /// What could not be put on disk is tried again.
     Persist,
 }

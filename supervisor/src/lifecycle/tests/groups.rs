@@ -7,6 +7,7 @@ use super::platform::running_platform;
 use super::process::Vice;
 use super::world::*;
 use crate::api::{Desired, ErrorCode, OperationId, OperationState, Request, Steering};
+use crate::lifecycle::step::Step;
 use crate::store::ModuleRecord;
 
 fn shop(major: u64) -> Request {
@@ -138,7 +139,7 @@ fn a_commit_that_does_not_reach_the_disk_takes_all_back() {
     let mut host = two_versions();
     let id = OperationId("group".to_owned());
     host.submit("group", shop(2));
-    while !host.state.operations.get(&id).unwrap().has_taken("commit") {
+    while !host.state.operations.get(&id).unwrap().has_taken(Step::Commit) {
         host.store_fails = u32::from(host.ready("spell").len() + host.ready("site").len() == 4);
         assert!(host.deliver());
     }

@@ -76,6 +76,7 @@ pub(super) struct Host {
     pub(super) channel_fails: u32,
     pub(super) load_fails: u32,
     pub(super) busy_groups: u32,
+    pub(super) quota_fails: u32,
     /// Calls that each worker has answered, and those of them that failed. Each look at them finds some more.
     pub(super) answered: BTreeMap<WorkerId, (u64, u64)>,
     /// How many more that is.
@@ -143,6 +144,7 @@ impl Host {
             channel_fails: 0,
             load_fails: 0,
             busy_groups: 0,
+            quota_fails: 0,
             answered: BTreeMap::new(),
             calls_a_look: 1000,
             chance,
@@ -197,6 +199,12 @@ impl Host {
         let event = self.coming.get_mut(&sources[chosen]).and_then(VecDeque::pop_front).unwrap();
         self.event(event);
         true
+    }
+
+    /// Delivers the next event of this source. False: there is none.
+    pub(super) fn deliver_from(&mut self, source: &Source) -> bool {
+        let event = self.coming.get_mut(source).and_then(VecDeque::pop_front);
+        event.map(|it| self.event(it)).is_some()
     }
 
     pub(super) fn deliver_all(&mut self) {
@@ -609,10 +617,17 @@ impl Host {
                 self.coming(Source::Packages, Event::PackageRemoved { operation, result: Ok(1234) });
             }
             Action::SetQuota { operation, tenant, limits } => {
-                self.quotas.insert(tenant, limits);
-                if let Some(operation) = operation {
-                    self.coming(Source::Packages, Event::QuotaSet { operation, result: Ok(()) });
-                }
+                let result = match self.quota_fails {
+                    0 => {
+                        self.quotas.insert(tenant.clone(), limits);
+                        Ok(())
+                    }
+                    _ => {
+                        self.quota_fails -= 1;
+                        Err("device or resource busy".to_owned())
+                    }
+                };
+                self.coming(Source::Packages, Event::QuotaSet { operation, tenant, result });
             }
             Action::SetLimits { operation, limits, workers } => {
                 let mut refused = Vec::new();

@@ -1,11 +1,12 @@
 //! Swaps by steps: shares that grow, gates that are passed or not, and what steers them.
 
-use super::host::Host;
+use super::host::{Host, Source};
 use super::platform::running_platform;
 use super::process::Vice;
 use super::world::*;
 use crate::api::{ErrorCode, Operation, OperationId, OperationState, Request, Steering};
-use crate::lifecycle::{ExitStatus, Timer};
+use crate::lifecycle::step::Step;
+use crate::lifecycle::{Event, ExitStatus, Timer};
 
 fn two_versions() -> Host {
     let mut host = running_platform();
@@ -162,7 +163,7 @@ fn what_steers_waits_for_the_change_that_is_on_its_way() {
     // The last look: the next share is on its way to the disk when the abort comes.
     let at = host.timers.remove(&Timer::Look(id())).unwrap();
     host.now = at;
-    host.event(crate::lifecycle::Event::Timer(Timer::Look(id())));
+    host.event(Event::Timer(Timer::Look(id())));
     assert!(host.deliver(), "the figures");
     host.submit("abort", steer("spell", Steering::Abort));
     host.deliver_all();
@@ -185,6 +186,100 @@ fn a_full_disk_stops_it_where_it_is_until_there_is_room() {
     assert_eq!(host.ask(steer("spell", Steering::Abort)).unwrap_err().code, ErrorCode::Storage);
     host.quiesce();
     assert_eq!(shares(&host), (2, None));
+}
+
+#[test]
+fn a_disk_that_refuses_once_at_any_moment_changes_nothing_of_how_it_ends() {
+    for errs in [false, true] {
+        for moment in 0.. {
+            let mut host = two_versions();
+            if errs {
+                host.vice("spell", 2, &[Vice::Errs]);
+            }
+            let mut request = canary("spell", 2, &[5, 50]);
+            if let Request::Swap { rollout: Some(rollout), .. } = &mut request {
+                rollout.pause_ms = 2_000;
+            }
+            let ticket = host.submit(&id().0, request);
+            // The disk is slower than all else.
+            let next = |host: &mut Host| host.deliver_from(&Source::Figures) || host.deliver() || host.tick();
+            let moments = (0..moment).take_while(|_| next(&mut host)).count();
+            host.store_fails = 1;
+            let goes_on = |host: &Host| !host.finished.contains_key(&id());
+            let _ = (0..2_000).take_while(|_| goes_on(&host) && next(&mut host)).count();
+            host.quiesce();
+            if moments < moment {
+                assert!(moment > 30, "it ends after {moment} events");
+                break;
+            }
+            let Some(ended) = host.finished.get(&id()) else {
+                assert!(host.answers[&ticket].is_err(), "it does not end if the disk refuses after {moment} events");
+                continue;
+            };
+            let message = ended.error.clone().map(|it| it.message).unwrap_or_default();
+            assert!(!message.contains("at step 0 %"), "{message} after {moment} events");
+            let new = ended.state == OperationState::Done;
+            assert_eq!((shares(&host), host.ready("spell").len()), ((if new { 2 } else { 1 }, None), 1), "{ended:#?}");
+            let refused = message.contains("could not be written to disk");
+            assert!(refused || new != errs, "{ended:#?} after {moment} events");
+        }
+    }
+}
+
+/// The figures of a look that arrive while a change of the swap is on its way to the disk.
+fn figures_meanwhile(host: &mut Host, on_its_way: impl FnOnce(&mut Host)) {
+    let at = host.timers.remove(&Timer::Look(id())).unwrap();
+    host.now = host.now.max(at);
+    host.event(Event::Timer(Timer::Look(id())));
+    on_its_way(host);
+    while host.deliver_from(&Source::Figures) {}
+}
+
+#[test]
+fn a_gate_that_fails_while_the_commit_is_on_its_way_says_nothing_against_what_is_in_charge() {
+    let mut host = two_versions();
+    begin(&mut host, canary("spell", 2, &[5]));
+    (0..59).for_each(|_| look(&mut host));
+    figures_meanwhile(&mut host, |_| {});
+    assert!(host.state.operations.get(&id()).unwrap().has_taken(Step::Commit));
+    let errs = host.ready("spell")[1];
+    host.processes.get_mut(&errs).unwrap().vices.insert(Vice::Errs);
+    host.calls_a_look *= 1_000;
+    figures_meanwhile(&mut host, |_| {});
+    host.quiesce();
+    let ended = host.finished[&id()].clone();
+    assert_eq!((ended.state, shares(&host)), (OperationState::Done, (2, None)), "{ended:#?}");
+}
+
+#[test]
+fn a_gate_that_fails_while_the_next_share_is_on_its_way_takes_it_back_all_the_same() {
+    let mut host = two_versions();
+    begin(&mut host, canary("spell", 2, &[5, 50]));
+    (0..59).for_each(|_| look(&mut host));
+    figures_meanwhile(&mut host, |_| {});
+    let errs = host.ready("spell")[1];
+    host.processes.get_mut(&errs).unwrap().vices.insert(Vice::Errs);
+    host.calls_a_look *= 1_000;
+    figures_meanwhile(&mut host, |_| {});
+    host.quiesce();
+    let ended = host.finished[&id()].clone();
+    assert_eq!((ended.state, shares(&host)), (OperationState::Failed, (1, None)), "{ended:#?}");
+    assert_eq!(host.ready("spell").len(), 1);
+}
+
+#[test]
+fn what_the_disk_refuses_while_it_is_looked_at_does_not_end_the_looking() {
+    for steering in [Steering::Pause, Steering::Abort] {
+        let mut host = two_versions();
+        begin(&mut host, canary("spell", 2, &[5, 50]));
+        host.store_fails = 1;
+        figures_meanwhile(&mut host, |host| {
+            host.submit("steer", steer("spell", steering));
+        });
+        host.quiesce();
+        let ended = host.finished.get(&id()).map(|it| it.state);
+        assert_eq!((ended, shares(&host)), (Some(OperationState::Done), (2, None)), "{steering:?}");
+    }
 }
 
 #[test]

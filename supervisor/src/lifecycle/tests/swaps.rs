@@ -8,6 +8,7 @@ use super::process::Vice;
 use super::world::*;
 use crate::api::{ErrorCode, OperationId, OperationState};
 use crate::lifecycle::operation::Stage;
+use crate::lifecycle::step::Step;
 use crate::lifecycle::{Event, ExitStatus, Timer};
 
 fn with_second_versions(mut host: Host) -> Host {
@@ -67,7 +68,7 @@ fn a_commit_that_does_not_reach_the_disk_rolls_back() {
     let old = host.worker("spell");
     let id = OperationId("swap".to_owned());
     host.submit("swap", swap("spell", 2));
-    while !host.state.operations.get(&id).unwrap().has_taken("ready") {
+    while !host.state.operations.get(&id).unwrap().has_taken(Step::Ready) {
         // The commit is asked for in the same turn in which the new worker becomes ready.
         host.store_fails = u32::from(host.ready("spell").len() == 2);
         assert!(host.deliver());
@@ -85,7 +86,7 @@ fn a_new_worker_that_dies_while_the_commit_is_written_does_not_leave_callers_alo
     let (site, old) = (host.worker("site"), host.worker("spell"));
     let id = OperationId("swap".to_owned());
     host.submit("swap", swap("spell", 2));
-    while !host.state.operations.get(&id).unwrap().has_taken("commit") {
+    while !host.state.operations.get(&id).unwrap().has_taken(Step::Commit) {
         assert!(host.deliver());
     }
     let new = host.ready("spell").into_iter().find(|it| *it != old).unwrap();

@@ -8,7 +8,7 @@ use super::host::Host;
 use super::platform::running_platform;
 use super::world::*;
 use crate::api::{ApiError, ErrorCode, LimitsStatus, OperationState, Request, TenantLimit, TenantLimits, TenantUse};
-use crate::lifecycle::ModuleSpec;
+use crate::lifecycle::{ModuleSpec, Timer};
 
 fn acme() -> TenantName {
     TenantName::new("acme").unwrap()
@@ -202,8 +202,7 @@ fn a_caller_beyond_its_tenants_channels_waits_and_goes_on_when_there_is_room() {
     assert_eq!(host.told.iter().filter(|it| it.contains("may have channels")).count(), 1, "it is told once");
     host.done(stop("site"));
     let late = host.worker("late");
-    let again =
-        host.timers.keys().find(|it| matches!(it, crate::lifecycle::Timer::Connect { caller, .. } if *caller == late));
+    let again = host.timers.keys().find(|it| matches!(it, Timer::Connect { caller, .. } if *caller == late));
     let again = again.cloned().expect("it is tried again");
     host.due(&again);
     host.deliver_all();
@@ -232,4 +231,29 @@ fn the_supervisors_death_at_any_moment_leaves_the_old_limits_or_the_new() {
         moment += 1;
     }
     assert!(moment > 1, "{moment}");
+}
+
+#[test]
+fn limits_that_the_kernel_does_not_take_are_tried_again_until_it_does() {
+    let mut host = Host::new();
+    host.done(add(TenantLimits::default()));
+    host.quota_fails = 2;
+    let pids = TenantLimits { pids: Some(9), ..TenantLimits::default() };
+    host.done(limits(&acme(), pids));
+    assert_ne!(host.quotas[&acme()], pids);
+    let told = |host: &Host, what: &str| host.told.iter().filter(|it| it.contains(what)).count();
+    for again in 0..2 {
+        assert_eq!((told(&host, "device or resource busy"), told(&host, "enforces the quota")), (1, 0), "{again}");
+        host.due(&Timer::Quota(acme()));
+        host.deliver_all();
+    }
+    assert_eq!((host.quotas[&acme()], told(&host, "enforces the quota")), (pids, 1));
+    assert!(!host.timers.contains_key(&Timer::Quota(acme())));
+    // A successor asks as well.
+    host.quota_fails = 1;
+    host.restart_supervisor();
+    host.deliver_all();
+    host.due(&Timer::Quota(acme()));
+    host.deliver_all();
+    assert_eq!((told(&host, "device or resource busy"), told(&host, "enforces the quota")), (2, 2));
 }
