@@ -5,10 +5,11 @@
 //!   docs/operations.md ── table.rs ──▶ Case ──▶ scene.rs: prepare, ask for the fault, submit, start again if it died, look
 //! ```
 //! `cargo xtask test --only failpoints` builds a `mortised` with the feature `failpoints` and runs them. With `MORTISE_FAULTS=tell` it
-//! prints what it finds, as rows of the table, where there are none yet.
+//! prints what it finds, as rows of the table, where there are none yet. `MORTISE_POINT=beside` is about points with that in their name alone.
 
 mod asks;
 mod operations;
+mod other_tenant;
 mod scene;
 mod shortages;
 mod table;
@@ -21,11 +22,12 @@ use scene::Scene;
 use table::{After, Answer, Case, Fault};
 
 /// Points that are passed at any time, whatever is done.
-const ALWAYS: &[&str] = &["send:ping", "commit:meta", "committed:meta", "commit:worker", "committed:worker"];
+const ALWAYS: &[&str] = &["send:ping", "commit:meta", "committed:meta", "commit:worker", "committed:worker", "measure"];
 
 /// What is looked for in the table under this name.
 fn cases_of(name: &str) -> Vec<Case> {
-    table::cases().into_iter().filter(|it| it.operation == name).collect()
+    let wanted = std::env::var("MORTISE_POINT").unwrap_or_default();
+    table::cases().into_iter().filter(|it| it.operation == name && it.point.contains(&wanted)).collect()
 }
 
 /// All faults of one operation, one after the other.
@@ -36,7 +38,9 @@ fn all_of(name: &str) {
     let states = scene.without_faults(operation);
     let cases = if tells() { to_be_found(&states.passed) } else { cases_of(name) };
     if !tells() {
-        let listed: BTreeSet<&str> = cases.iter().map(|it| it.point.as_str()).chain(ALWAYS.iter().copied()).collect();
+        let listed: Vec<String> =
+            table::cases().into_iter().filter(|it| it.operation == name).map(|it| it.point).collect();
+        let listed: BTreeSet<&str> = listed.iter().map(String::as_str).chain(ALWAYS.iter().copied()).collect();
         let missing: Vec<_> = states.passed.iter().filter(|it| !listed.contains(it.as_str())).collect();
         assert!(missing.is_empty(), "{name} passes points of which docs/operations.md says nothing: {missing:?}");
     }
@@ -96,14 +100,29 @@ operations! {
     swaps_to_what_is_never_ready: "swap (never ready)",
     swaps_to_what_runs_beside: "swap (from beside)",
     rollbacks: "rollback",
+    rollbacks_that_keep: "rollback --keep",
     discards: "discard",
-    starts_beside: "start --beside",
+    starts_beside: "start beside",
     shares: "share",
     discards_of_what_runs_beside: "discard (beside)",
     scales_up: "scale (more)",
     scales_down: "scale (less)",
+    limits: "limits",
     routes_applied: "apply routes",
     routes_rolled_back: "roll back routes",
+    swaps_by_steps: "swap by steps",
+    swaps_by_steps_that_keep: "swap by steps --keep",
+    swaps_by_steps_that_fail_a_gate: "swap by steps (a gate fails)",
+    pauses: "pause swap",
+    resumptions: "resume swap",
+    aborts: "abort swap",
+    tenants_added: "add tenant",
+    tenants_set: "set tenant",
+    tenants_removed: "remove tenant",
+    exports: "export",
+    imports: "import",
+    unexports: "unexport",
+    unimports: "unimport",
     publishes: "publish",
     unpublishes: "unpublish",
 }
@@ -113,8 +132,7 @@ fn every_point_is_in_the_table() {
     as_root!();
     let scene = Scene::set();
     let names = scene.points("names");
-    let listed: BTreeSet<String> =
-        table::cases().iter().map(|it| it.point.split(':').next().unwrap_or_default().to_owned()).collect();
+    let listed: BTreeSet<String> = table::cases().iter().map(|it| table::name_of(&it.point).to_owned()).collect();
     assert_eq!(names.difference(&listed).collect::<Vec<_>>(), Vec::<&String>::new(), "each is in a case");
     assert_eq!(names, table::names(), "of each it is said what it is");
     scene.end();

@@ -21,6 +21,25 @@ pub struct Before {
     pub published: bool,
     /// Whether the module `dictionary`, which is a resource, runs.
     pub resource: bool,
+    /// A swap by steps to 2.0.0 that is at 30 % for an hour, and whether it is paused.
+    pub rolls_out: Option<Paused>,
+    /// The tenant `acme`, if it is declared.
+    pub acme: Option<Acme>,
+}
+
+/// Whether a swap by steps is paused.
+pub type Paused = bool;
+
+/// Another tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Acme {
+    /// Whether a module `load` of its own runs.
+    pub calls: bool,
+    /// Whether it may call `unruly`, by the word of the tenant `default`, and by its own.
+    pub exported: bool,
+    pub imported: bool,
+    /// Whether it has routes.
+    pub routed: bool,
 }
 
 /// One operation.
@@ -36,11 +55,22 @@ pub struct Operation {
 }
 
 /// Two files of routes, and the one without any.
-const ROUTES: [&str; 2] = [
+pub const ROUTES: [&str; 2] = [
     r#"{"route": [{"service": "unruly", "rule": [{"match": {"module": "load"}, "to": [{"version": "1.0.0"}]}]}]}"#,
     r#"{"route": [{"service": "unruly", "rule": [{"to": [{"version": "1.0.0"}, {"version": "2.0.0"}]}]}]}"#,
 ];
 const NO_ROUTES: &str = "{}";
+
+/// By steps; by steps and the version that goes is kept; one whose gate lets nobody pass. None of them waits for calls.
+const BY_STEPS: &str = r#"{"kind": "swap", "version": "2.0.0", "keep_ms": 0,
+    "rollout": {"steps": [30, 60], "pause_ms": 0, "min_calls": 0, "gates": ["error_rate=off"]}}"#;
+const BY_STEPS_AND_KEEP: &str = r#"{"kind": "swap", "version": "2.0.0", "keep_ms": 3600000,
+    "rollout": {"steps": [30], "pause_ms": 0, "min_calls": 0, "gates": ["error_rate=off"]}}"#;
+const BY_STEPS_AND_FAIL: &str = r#"{"kind": "swap", "version": "2.0.0", "keep_ms": 0,
+    "rollout": {"steps": [30], "pause_ms": 0, "min_calls": 0, "gates": ["error_rate=off", "memory=1K"]}}"#;
+/// The one that is under way when it is to be steered.
+pub const UNDER_WAY: &str = r#"{"kind": "swap", "tenant": "default", "module": "unruly", "version": "2.0.0", "keep_ms": 0,
+    "rollout": {"steps": [30], "pause_ms": 3600000, "min_calls": 0, "gates": ["error_rate=off"]}}"#;
 
 const STOPPED: Before = Before {
     installed: &["1.0.0"],
@@ -51,11 +81,22 @@ const STOPPED: Before = Before {
     instances: 1,
     published: true,
     resource: false,
+    rolls_out: None,
+    acme: None,
 };
 const RUNS: Before = Before { running: Some("1.0.0"), ..STOPPED };
 const BOTH: Before = Before { installed: &["1.0.0", "2.0.0"], ..RUNS };
 const KEEPS: Before = Before { running: Some("2.0.0"), kept: Some("1.0.0"), ..BOTH };
 const BESIDE: Before = Before { beside: Some("2.0.0"), ..BOTH };
+const ROLLS_OUT: Before = Before { rolls_out: Some(false), ..BOTH };
+const STRANGER: Acme = Acme { calls: true, exported: false, imported: false, routed: false };
+
+const fn with(acme: Acme) -> Before {
+    Before { acme: Some(acme), ..RUNS }
+}
+
+/// What the tenant `acme` may have.
+pub const PIDS: u32 = 40;
 
 /// None, on a module that runs.
 pub const RUNNING: Operation = Operation { name: "", request: None, ..of("", RUNS, "") };
@@ -91,14 +132,45 @@ pub const OPERATIONS: &[Operation] = &[
     },
     of("swap (from beside)", BESIDE, r#"{"kind": "swap", "version": "2.0.0", "keep_ms": 0}"#),
     of("rollback", KEEPS, r#"{"kind": "rollback"}"#),
+    of("rollback --keep", KEEPS, r#"{"kind": "rollback", "keep_ms": 3600000}"#),
     of("discard", KEEPS, r#"{"kind": "discard"}"#),
-    of("start --beside", BOTH, r#"{"kind": "start-beside", "version": "2.0.0"}"#),
+    of("start beside", BOTH, r#"{"kind": "start-beside", "version": "2.0.0"}"#),
     of("share", BESIDE, r#"{"kind": "share", "percent": 30}"#),
     of("discard (beside)", BESIDE, r#"{"kind": "discard"}"#),
     MORE,
     of("scale (less)", Before { instances: 2, ..RUNS }, r#"{"kind": "scale", "instances": 1}"#),
     of("apply routes", Before { routes: &[ROUTES[0]], ..BESIDE }, r#"{"kind": "apply-routes"}"#),
     of("roll back routes", Before { routes: &ROUTES, ..BESIDE }, r#"{"kind": "rollback-routes"}"#),
+    of("swap by steps", BOTH, BY_STEPS),
+    of("swap by steps --keep", BOTH, BY_STEPS_AND_KEEP),
+    Operation { ends: Answer::Failed, ..of("swap by steps (a gate fails)", BOTH, BY_STEPS_AND_FAIL) },
+    of("pause swap", ROLLS_OUT, r#"{"kind": "steer-swap", "to": "pause"}"#),
+    of("resume swap", Before { rolls_out: Some(true), ..BOTH }, r#"{"kind": "steer-swap", "to": "resume"}"#),
+    of("abort swap", ROLLS_OUT, r#"{"kind": "steer-swap", "to": "abort"}"#),
+    of("add tenant", RUNS, r#"{"kind": "add-tenant", "tenant": "acme", "limits": {"pids": 50}}"#),
+    of("set tenant", with(STRANGER), r#"{"kind": "set-tenant", "tenant": "acme", "limits": {"pids": 60}}"#),
+    of(
+        "remove tenant",
+        with(Acme { calls: false, exported: true, imported: true, routed: true }),
+        r#"{"kind": "remove-tenant", "tenant": "acme"}"#,
+    ),
+    of("export", with(Acme { imported: true, ..STRANGER }), r#"{"kind": "export", "service": "unruly", "to": "acme"}"#),
+    of(
+        "import",
+        with(Acme { exported: true, ..STRANGER }),
+        r#"{"kind": "import", "tenant": "acme", "service": "unruly", "from": "default"}"#,
+    ),
+    of(
+        "unexport",
+        with(Acme { exported: true, imported: true, ..STRANGER }),
+        r#"{"kind": "unexport", "service": "unruly", "to": "acme"}"#,
+    ),
+    of(
+        "unimport",
+        with(Acme { exported: true, imported: true, ..STRANGER }),
+        r#"{"kind": "unimport", "tenant": "acme", "service": "unruly"}"#,
+    ),
+    of("limits", RUNS, r#"{"kind": "set-limits", "limits": {"pids": 30}}"#),
     of("publish", Before { published: false, ..RUNS }, r#"{"kind": "publish"}"#),
     of("unpublish", RUNS, r#"{"kind": "unpublish"}"#),
 ];
@@ -112,10 +184,12 @@ impl Operation {
     /// What is sent, under this id; none: a package.
     pub fn body(&self, id: &str) -> Option<String> {
         let mut body: Value = serde_json::from_str(self.request?).expect("JSON");
-        body["tenant"] = json!("default");
+        if body["tenant"].is_null() {
+            body["tenant"] = json!("default");
+        }
         match body["kind"].as_str() {
             Some("apply-routes") => body["routes"] = routes(ROUTES[1]),
-            Some("rollback-routes") => {}
+            // Those that are about no module ignore it.
             _ => body["module"] = json!(self.module),
         }
         body["id"] = json!(id);

@@ -1,5 +1,6 @@
 //! A supervisor with failpoints, `unruly` in three versions, `load` that calls it, and what a case does with them.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -13,7 +14,8 @@ use xtask::artifacts::{Artifacts, Profile};
 use xtask::daemon::{Daemon, Options};
 
 use crate::asks;
-use crate::operations::{Operation, routes};
+use crate::operations::{Operation, Paused, UNDER_WAY, routes};
+use crate::other_tenant::OtherTenant;
 use crate::table::{After, Answer, Case, Fault};
 
 /// The versions of `unruly` that are there besides 1.0.0.
@@ -28,6 +30,8 @@ pub struct Scene {
     /// The package of `unruly` 2.0.0, and of 3.0.0, which is never ready.
     others: [PathBuf; 2],
     cases: u32,
+    /// The swap by steps that is under way, to be steered.
+    under_way: RefCell<Option<String>>,
     /// How long the log of the supervisor was when a fault was asked for that stays.
     held_at: usize,
 }
@@ -46,7 +50,11 @@ pub struct State {
     fresh: bool,
     /// The version that runs beside, with its share.
     beside: String,
-    routes: Value,
+    limits: Value,
+    routes: Vec<Value>,
+    /// How the swap that is steered has ended, if it has.
+    swap: String,
+    other: OtherTenant,
 }
 
 /// The module before and after an operation, and the points that are passed in between.
@@ -64,7 +72,7 @@ impl State {
     }
 }
 
-fn artifacts() -> &'static Artifacts {
+pub fn artifacts() -> &'static Artifacts {
     static BUILT: OnceLock<Artifacts> = OnceLock::new();
     BUILT.get_or_init(|| Artifacts::build_with_failpoints(Profile::Dev).expect("the programs build"))
 }
@@ -82,7 +90,7 @@ impl Scene {
         };
         let daemon = Daemon::start(artifacts, options).expect("the supervisor starts");
         let others = OTHERS.map(|version| folder.path().join(format!("unruly-{version}.mortise")));
-        let scene = Self { daemon, before, folder, others, cases: 0, held_at: 0 };
+        let scene = Self { daemon, before, folder, others, cases: 0, under_way: RefCell::default(), held_at: 0 };
         for (version, package) in OTHERS.iter().zip(&scene.others) {
             let laid_out = package.with_extension("");
             artifacts.lay_out_as("unruly", version, &laid_out).expect("another version");
@@ -94,8 +102,15 @@ impl Scene {
             }
             scene.mortise(&["pack", &text(&laid_out), "--output", &text(package)]);
         }
-        for module in ["unruly", "load", "dictionary"] {
-            scene.mortise(&["install", &text(&artifacts.packages.join(module))]);
+        let first = scene.folder.path().join("unruly-1.0.0");
+        artifacts.lay_out_as("unruly", "1.0.0", &first).expect("the first version");
+        let manifest = first.join("module.toml");
+        let service = "service = \"unruly\"";
+        let manifested = fs::read_to_string(&manifest).expect("module.toml");
+        assert!(manifested.contains(service), "{manifested}");
+        fs::write(manifest, manifested.replace(service, &format!("{service}\nexport = true"))).expect("module.toml");
+        for module in [first, artifacts.packages.join("load"), artifacts.packages.join("dictionary")] {
+            scene.mortise(&["install", &text(&module)]);
         }
         scene.mortise(&["publish", "unruly"]);
         scene.mortise(&["publish", "load"]);
@@ -103,7 +118,7 @@ impl Scene {
         scene
     }
 
-    fn mortise(&self, words: &[&str]) -> String {
+    pub(super) fn mortise(&self, words: &[&str]) -> String {
         self.daemon.ask(words).unwrap_or_else(|failure| panic!("mortise {}: {failure}", words.join(" ")))
     }
 
@@ -120,15 +135,14 @@ impl Scene {
         self.failpoints(which).split_whitespace().map(str::to_owned).collect()
     }
 
-    fn snapshot(&self) -> Value {
+    pub(super) fn snapshot(&self) -> Value {
         self.ask("GET /v1/snapshot", b"").expect("the supervisor answers").1
     }
 
     /// The module as it is; `old` are the pids that were there before.
     pub fn state(&self, operation: &Operation, old: &BTreeSet<u64>) -> State {
         let snapshot = self.snapshot();
-        let modules = snapshot["modules"].as_array().expect("modules");
-        let module = modules.iter().find(|it| it["module"] == operation.module).expect("it is installed");
+        let module = &module(&snapshot, "default", operation.module);
         let list = |key: &str| module[key].as_array().cloned().unwrap_or_default();
         let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
         let living = list("workers").into_iter().filter(|it| it["state"] != "stopped").collect::<Vec<_>>();
@@ -143,28 +157,63 @@ impl Scene {
             workers,
             resources: snapshot["resources"].as_array().map_or(0, Vec::len),
             fresh: living.iter().filter_map(|it| it["pid"].as_u64()).any(|it| !old.contains(&it)),
-            beside: format!("{} {}", module["beside"], module["beside_share"]),
-            routes: snapshot["routes"][0]["routes"].clone(),
+            beside: ["beside", "beside_share", "beside_paused"].map(|it| module[it].to_string()).join(" "),
+            limits: module["limits"].clone(),
+            routes: snapshot["routes"].as_array().cloned().unwrap_or_default().iter().map(of_tenant).collect(),
+            swap: self.steered(&snapshot),
+            other: OtherTenant::of(&snapshot),
         }
     }
 
     /// The processes of `unruly`.
     pub fn pids(&self) -> BTreeSet<u64> {
-        let snapshot = self.snapshot();
-        let modules = snapshot["modules"].as_array().expect("modules");
-        let module = modules.iter().find(|it| it["module"] == "unruly").expect("it is installed");
-        let workers = module["workers"].as_array().cloned().unwrap_or_default();
+        let unruly = module(&self.snapshot(), "default", "unruly");
+        let workers = unruly["workers"].as_array().cloned().unwrap_or_default();
         workers.iter().filter(|it| it["state"] != "stopped").filter_map(|it| it["pid"].as_u64()).collect()
     }
 
     fn is_quiet(&self) -> bool {
         let operations = self.snapshot()["operations"].as_array().cloned().unwrap_or_default();
-        operations.iter().all(|it| it["state"] != "running")
+        let steered = self.under_way.borrow();
+        operations.iter().all(|it| it["state"] != "running" || it["id"].as_str() == steered.as_deref())
+    }
+
+    /// How the swap that is steered goes, or has ended; empty: there is none.
+    fn steered(&self, snapshot: &Value) -> String {
+        let Some(id) = self.under_way.borrow().clone() else { return String::new() };
+        let operations = snapshot["operations"].as_array().cloned().unwrap_or_default();
+        let swap = operations.iter().find(|it| it["id"] == id.as_str()).cloned().unwrap_or_default();
+        format!("{} {}", swap["state"], swap["error"]["message"])
+    }
+
+    /// Ends the swap that is under way.
+    fn without_swap(&self) {
+        let Some(id) = self.under_way.take() else { return };
+        if self.ask(&format!("GET /v1/operations/{id}"), b"").expect("the supervisor answers").1["state"] == "running" {
+            self.mortise(&["swap", "abort", "unruly"]);
+            assert_eq!(self.ended(&id).expect("the supervisor answers").0, Answer::Failed);
+        }
+    }
+
+    /// Begins a swap by steps that stays at its share.
+    fn roll_out(&self, paused: Paused) {
+        let id = format!("under-way-{}", self.cases);
+        let mut body: Value = serde_json::from_str(UNDER_WAY).expect("JSON");
+        body["id"] = json!(id);
+        let accepted = self.ask("POST /v1/operations", body.to_string().as_bytes()).expect("the supervisor answers");
+        assert_eq!(accepted.0, 202, "{}", accepted.1);
+        self.under_way.replace(Some(id));
+        let shared = || module(&self.snapshot(), "default", "unruly")["beside_share"] == 30;
+        assert!(eventually(shared), "{}", self.snapshot()["operations"]);
+        if paused {
+            self.mortise(&["swap", "pause", "unruly"]);
+        }
     }
 
     /// Brings about what the operation begins with.
     pub fn prepare(&self, operation: &Operation) {
         let wanted = &operation.before;
+        self.without_swap();
         assert!(eventually(|| self.is_quiet()), "something goes on for ever: {}", self.snapshot()["operations"]);
         let now = self.state(&Operation { module: "unruly", ..*operation }, &BTreeSet::new());
         if now.workers.iter().any(|it| it.ends_with("frozen")) {
@@ -172,6 +221,9 @@ impl Scene {
         }
         if now.desired == "running" {
             self.mortise(&["stop", "unruly"]);
+        }
+        if now.limits.as_object().is_some_and(|it| !it.is_empty()) {
+            self.mortise(&["limits", "unruly", "pids=default"]);
         }
         let instances = wanted.instances.to_string();
         self.mortise(&["scale", "unruly", &instances]);
@@ -195,6 +247,10 @@ impl Scene {
         if let Some(other) = wanted.beside {
             self.mortise(&["start", &format!("unruly@{other}"), "--beside"]);
         }
+        if let Some(paused) = wanted.rolls_out {
+            self.roll_out(paused);
+        }
+        self.prepare_other_tenant(wanted.acme);
         self.mortise(&[if wanted.resource { "start" } else { "stop" }, "dictionary"]);
         let count = usize::from(wanted.resource);
         let is_so = || self.snapshot()["resources"].as_array().is_some_and(|it| it.len() == count);
@@ -207,19 +263,23 @@ impl Scene {
         let calls = operation.before.running.is_some() && operation.before.published;
         let is_so = || {
             let snapshot = self.snapshot();
-            let modules = snapshot["modules"].as_array().cloned().unwrap_or_default();
-            let of = |name: &str| modules.iter().find(|it| it["module"] == name).cloned().unwrap_or_default();
-            let ready =
-                of("load")["workers"].as_array().is_some_and(|it| it.iter().any(|it| it["state"] == "published"));
-            ready && (!calls || of("unruly")["services"][0]["callers"].as_u64() > Some(0))
+            let load = module(&snapshot, "default", "load");
+            let ready = load["workers"].as_array().is_some_and(|it| it.iter().any(|it| it["state"] == "published"));
+            let callers = module(&snapshot, "default", "unruly")["services"][0]["callers"].as_u64().unwrap_or(0);
+            let foreign = u64::from(operation.before.acme.is_some_and(|it| it.calls && it.exported && it.imported));
+            ready && (!calls || callers > foreign) && (foreign == 0 || OtherTenant::of(&snapshot).reaches)
         };
         assert!(eventually(is_so), "{}", self.snapshot()["modules"]);
     }
 
-    /// Puts these routes in force.
     fn apply(&self, file: &str, index: usize) {
-        let id = format!("routes-{}-{index}", self.cases);
-        let body = json!({"kind": "apply-routes", "tenant": "default", "routes": routes(file), "id": id}).to_string();
+        self.apply_for("default", file, index);
+    }
+
+    /// Puts these routes of a tenant in force.
+    pub(super) fn apply_for(&self, tenant: &str, file: &str, index: usize) {
+        let id = format!("routes-{tenant}-{}-{index}", self.cases);
+        let body = json!({"kind": "apply-routes", "tenant": tenant, "routes": routes(file), "id": id}).to_string();
         let accepted = self.ask("POST /v1/operations", body.as_bytes()).expect("the supervisor answers");
         let ended = self.ended(&id).expect("the supervisor answers");
         assert_eq!(ended.0, Answer::Done, "{accepted:?} {}", ended.1);
@@ -264,7 +324,9 @@ impl Scene {
         let mut new = self.state(operation, &pids);
         let came_to_rest = eventually(|| {
             let before = std::mem::replace(&mut new, self.state(operation, &pids));
-            before == new && !new.workers.iter().any(|it| it.contains("drain") || it.contains("start"))
+            // A swap that was aborted ends after the abort.
+            let goes_on = new.swap.starts_with("\"running") && new.beside.starts_with("null");
+            before == new && !goes_on && !new.workers.iter().any(|it| it.contains("drain") || it.contains("start"))
         });
         assert!(came_to_rest, "{new:?}");
         let passed = self.points("reached");
@@ -292,7 +354,9 @@ impl Scene {
         self.cases += 1;
         let id = format!("case-{}", self.cases);
         self.failpoints("clear");
-        self.failpoints(&format!("set {} {}", case.point, case.fault.word()));
+        for (point, fault) in case.fault.asked(&case.point) {
+            self.failpoints(&format!("set {point} {}", fault.word()));
+        }
         let submitted = self.submit(operation, &id);
         let answer = match case.fault {
             Fault::Kill => {
@@ -453,6 +517,17 @@ impl Scene {
         });
         assert!(gone, "left behind: {left:#?}");
     }
+}
+
+/// A module as a snapshot shows it; nothing, if it is not installed.
+pub fn module(snapshot: &Value, tenant: &str, name: &str) -> Value {
+    let modules = snapshot["modules"].as_array().cloned().unwrap_or_default();
+    modules.into_iter().find(|it| it["module"] == name && it["tenant"] == tenant).unwrap_or_default()
+}
+
+/// Routes without when they were applied.
+fn of_tenant(routes: &Value) -> Value {
+    json!([routes["tenant"], routes["routes"]])
 }
 
 fn text(path: &Path) -> String {

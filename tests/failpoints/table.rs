@@ -33,6 +33,12 @@ fn points() -> impl Iterator<Item = (&'static str, Option<i32>)> {
         .map(move |[point, _, error]: [_; 3]| (point.trim_matches('`'), (error != "–").then(|| number(error))))
 }
 
+/// The name of a case's point, the last if it has several, without what is behind it.
+pub fn name_of(point: &str) -> &str {
+    let last = point.rsplit('/').next().unwrap_or_default();
+    last.split(':').next().unwrap_or_default()
+}
+
 /// The points of which the page says what they are.
 pub fn names() -> BTreeSet<String> {
     points().map(|it| it.0.to_owned()).collect()
@@ -45,10 +51,18 @@ impl Fault {
     }
 
     fn error_at(point: &str) -> Option<Self> {
-        let name = point.split(':').next().unwrap_or_default();
+        let name = name_of(point);
         let known =
             points().find(|it| it.0 == name).unwrap_or_else(|| panic!("the page does not say what {name:?} is"));
         known.1.map(Self::Error)
+    }
+
+    /// What is asked for at each of the points of a case, in their order: the errors of those before the last, and this at the last.
+    pub fn asked(self, point: &str) -> impl Iterator<Item = (&str, Self)> {
+        let last = point.rsplit('/').next().unwrap_or_default();
+        let before = point.split('/').filter(move |it| *it != last);
+        let error = |point| Self::error_at(point).unwrap_or_else(|| panic!("{point} has no error"));
+        before.map(move |it| (it, error(it))).chain([(last, self)])
     }
 
     fn parse(text: &str, point: &str) -> Self {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use mortise_control::{ChannelId, ChannelRole, Phase, Role, RouteTable, TenantName, ToSupervisor, WorkerId};
 
 use super::chance::Chance;
+use super::page;
 use super::process::{Held, Process, Vice};
 use super::world::tenant;
 use crate::api::{ApiError, ModuleLimits, Operation, OperationId, OperationState, Request, TenantLimits};
@@ -384,6 +385,10 @@ impl Host {
                     Err("no space left on device".to_owned())
                 } else {
                     for change in changes {
+                        if let Change::PutOperation(record) = &change {
+                            let Operation { request, steps, .. } = &record.operation;
+                            steps.iter().for_each(|it| page::check(request, &it.step));
+                        }
                         if let Change::PutModule(record) = &change {
                             let beside = record.beside.as_ref().map(|it| (record.key.clone(), it.cohort));
                             self.beside.extend(beside);

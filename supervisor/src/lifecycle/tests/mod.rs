@@ -9,6 +9,7 @@ mod hostile;
 mod instances;
 mod lifecycle;
 mod limits;
+mod page;
 mod platform;
 mod process;
 mod random;
