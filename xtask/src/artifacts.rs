@@ -122,16 +122,15 @@ impl Artifacts {
     /// Lays a module out in `to` once more, as another version.
     ///
     /// # Errors
-    /// Its folder cannot be copied, or is not one of version 1.0.0.
+    /// Its folder cannot be copied, or its module.toml says no version.
     pub fn lay_out_as(&self, module: &str, version: &str, to: &Path) -> Result<(), Failure> {
         copy_folder(&self.packages.join(module), to)?;
         let manifest = to.join("module.toml");
         let text = fs::read_to_string(&manifest)?;
-        let first = "version = \"1.0.0\"";
-        if !text.contains(first) {
-            return Err(format!("{} does not say {first}", manifest.display()).into());
-        }
-        fs::write(manifest, text.replace(first, &format!("version = \"{version}\"")))?;
+        let Some(line) = text.lines().find(|it| it.starts_with("version = ")) else {
+            return Err(format!("{} says no version", manifest.display()).into());
+        };
+        fs::write(&manifest, text.replacen(line, &format!("version = \"{version}\""), 1))?;
         Ok(())
     }
 
