@@ -82,6 +82,12 @@ impl Requests {
         Self { shared, threads }
     }
 
+    /// How many have ended so far.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Ends when each has its answer; what became of them.
     ///
     /// # Errors
