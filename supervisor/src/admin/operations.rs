@@ -92,6 +92,11 @@ async fn may(shared: &Shared, caller: &Caller, request: &Request) -> Result<(), 
     let is_base = match (request, request.module()) {
         (Request::Install { digest, .. }, _) => is_base_package(shared, tenant.clone(), digest.clone()).await,
         (Request::ApplyGroup { modules, .. }, _) => modules.keys().any(|it| has_base(shared, tenant, it)),
+        (Request::RollbackGroup { group, .. }, _) => {
+            let state = shared.api.handle.state();
+            let groups = state.groups.iter().filter(|it| it.tenant == *tenant && it.group == *group);
+            groups.flat_map(|it| &it.modules).any(|it| has_base(shared, tenant, &it.module))
+        }
         (_, Some(module)) => has_base(shared, tenant, module),
         (_, None) => false,
     };

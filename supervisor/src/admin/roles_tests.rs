@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
 use super::{AdminApi, Caller, Roles, Shared, Shutdown, openapi, routes};
-use crate::api::{ApiError, Blame, ErrorCode, ModuleStatus, Operation, RuntimeKind, Snapshot};
+use crate::api::{ApiError, Blame, ErrorCode, GroupStatus, ModuleStatus, Operation, RuntimeKind, Snapshot};
 use crate::doctor::Places;
 use crate::engine::{EngineHandle, EventLog, Published, Submission};
 use crate::logs::LogStore;
@@ -67,6 +67,13 @@ fn base_in_disguise(of: &str, name: &str) -> Arc<ModuleStatus> {
     Arc::new(serde_json::from_value(value).unwrap())
 }
 
+/// A group that was declared when its module had no version that is a base.
+fn group(of: &str, name: &str, module: &str) -> GroupStatus {
+    let modules = json!([{"module": module, "version": "9.0.0", "earlier": "8.0.0"}]);
+    let value = json!({"tenant": of, "group": name, "applied": jiff::Timestamp::UNIX_EPOCH, "modules": modules});
+    serde_json::from_value(value).unwrap()
+}
+
 impl House {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -77,6 +84,7 @@ impl House {
                 module("acme", "base", RuntimeKind::Base),
                 base_in_disguise("acme", "disguised"),
             ],
+            groups: vec![group("acme", "shop", "site"), group("acme", "platform", "disguised")],
             operations: operations.to_vec(),
             ..Snapshot::default()
         };
@@ -179,6 +187,7 @@ fn table() -> Vec<(&'static str, &'static str, String, &'static [&'static str])>
         change("apply-group", json!({"group": "shop", "modules": {"site": "1.0.0"}}), CHANGE),
         change("apply-group", json!({"group": "shop", "modules": {"site": "1.0.0", "base": "1.0.0"}}), OPERATE),
         change("rollback-group", json!({"group": "shop"}), CHANGE),
+        change("rollback-group", json!({"group": "platform"}), OPERATE),
         change("remove-group", json!({"group": "shop"}), CHANGE),
         change("export", json!({"service": "site", "to": "other"}), CHANGE),
         change("unexport", json!({"service": "site", "to": "other"}), CHANGE),

@@ -11,7 +11,7 @@ use mortise_control::{GroupName, ModuleName, ServiceName, TenantName};
 use crate::api::Gate;
 use crate::lifecycle::DEFAULT_TENANT;
 
-use super::limits::LimitChange;
+use super::limits::ModuleChange;
 use super::target::{Instances, MethodTarget, ModuleTarget, VersionTarget};
 use super::tenants::TenantChange;
 
@@ -408,7 +408,7 @@ pub struct Limits {
     pub module: ModuleName,
     /// LIMIT=VALUE, or LIMIT=default for what module.toml says. Limits: memory, swap, cpu, pids, `io_weight`. None: shows them.
     #[arg(value_name = "LIMIT=VALUE")]
-    pub limits: Vec<LimitChange>,
+    pub limits: Vec<ModuleChange>,
     /// Also below what a worker uses: one that does not fit is killed and started again.
     #[arg(long, requires = "limits")]
     pub force: bool,

@@ -1,57 +1,32 @@
 //! `mortise limits`: what each worker of a module may use, looked at and changed while it works.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use mortise_control::ModuleName;
 
 use super::arguments::Limits;
+use super::change::{Limit, LimitChange, Unit};
 use super::fault::{Done, Fault};
 use super::session::Session;
-use super::{operations, units};
+use super::{change, operations, units};
 use crate::api::{ModuleLimit, ModuleLimits, ModuleStatus, Request};
-use crate::manifest::{read_bytes, show_bytes};
+use crate::manifest::show_bytes;
 
 /// `LIMIT=VALUE` or `LIMIT=default`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitChange {
-    limit: ModuleLimit,
-    /// None: as module.toml says.
-    value: Option<u64>,
-}
+pub type ModuleChange = LimitChange<ModuleLimit>;
 
-const LIMITS: [(&str, ModuleLimit); 5] = [
-    ("memory", ModuleLimit::Memory),
-    ("swap", ModuleLimit::Swap),
-    ("cpu", ModuleLimit::Cpu),
-    ("pids", ModuleLimit::Pids),
-    ("io_weight", ModuleLimit::IoWeight),
-];
-
-impl FromStr for LimitChange {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or("write LIMIT=VALUE, like memory=64M")?;
-        let limit = LIMITS.iter().find(|(it, _)| *it == name).map(|(_, it)| *it).ok_or_else(|| {
-            let names: Vec<_> = LIMITS.iter().map(|(it, _)| *it).collect();
-            format!("{name:?} is no limit that can be changed while a worker runs; there are {}", names.join(", "))
-        })?;
-        if value == "default" {
-            return Ok(Self { limit, value: None });
-        }
-        let read = match limit {
-            ModuleLimit::Memory | ModuleLimit::Swap => read_bytes(value).ok_or("an amount like 64M or 2G"),
-            ModuleLimit::Cpu => units::milli(value).ok_or("a number of cores like 0.5 or 2, to a thousandth"),
-            ModuleLimit::Pids | ModuleLimit::IoWeight => {
-                value.parse::<u32>().map(u64::from).map_err(|_| "a whole number")
-            }
-        };
-        match read {
-            Ok(value) => Ok(Self { limit, value: Some(value) }),
-            Err(allowed) => Err(format!("{name} = {value:?} is not {allowed}; `default` is what module.toml says")),
-        }
-    }
+impl Limit for ModuleLimit {
+    const NAMES: &'static [(&'static str, Self, Unit)] = &[
+        ("memory", Self::Memory, Unit::Bytes),
+        ("swap", Self::Swap, Unit::Bytes),
+        ("cpu", Self::Cpu, Unit::Cores),
+        ("pids", Self::Pids, Unit::Number),
+        ("io_weight", Self::IoWeight, Unit::Number),
+    ];
+    const NO_LIMIT: &'static str = "no limit that can be changed while a worker runs";
+    const AMOUNT: &'static str = "an amount like 64M or 2G";
+    const LIKE: &'static str = "memory=64M";
+    const LIFTED: (&'static str, &'static str) = ("default", "is what module.toml says");
 }
 
 /// `mortise limits`.
@@ -65,22 +40,10 @@ pub async fn limits(session: &Session, asked: Limits) -> Done {
     operations::change(session, Request::SetLimits { tenant, module, limits, lift, force }).await
 }
 
-fn gathered(changes: &[LimitChange]) -> Result<(ModuleLimits, BTreeSet<ModuleLimit>), Fault> {
-    let (mut limits, mut lift, mut named) = (ModuleLimits::default(), BTreeSet::new(), BTreeSet::new());
-    for LimitChange { limit, value } in changes {
-        if !named.insert(*limit) {
-            return Err(Fault::command_line(format!("{} is said twice", name(*limit))));
-        }
-        match value {
-            Some(value) => limits.set(*limit, Some(*value)),
-            None => drop(lift.insert(*limit)),
-        }
-    }
+fn gathered(changes: &[ModuleChange]) -> Result<(ModuleLimits, BTreeSet<ModuleLimit>), Fault> {
+    let mut limits = ModuleLimits::default();
+    let lift = change::gather(changes, |limit, value| limits.set(limit, Some(value)))?;
     Ok((limits, lift))
-}
-
-fn name(limit: ModuleLimit) -> &'static str {
-    LIMITS.iter().find(|(_, it)| *it == limit).map_or("", |(name, _)| *name)
 }
 
 /// What is said instead of module.toml: `memory=64M cpu=0.5`.
@@ -93,7 +56,7 @@ pub fn said(limits: &ModuleLimits) -> String {
         (ModuleLimit::Pids, pids.map(|it| it.to_string())),
         (ModuleLimit::IoWeight, io_weight.map(|it| it.to_string())),
     ];
-    let words = values.into_iter().filter_map(|(limit, value)| Some(format!("{}={}", name(limit), value?)));
+    let words = values.into_iter().filter_map(|(limit, value)| Some(format!("{}={}", limit.name(), value?)));
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -132,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_limit_has_a_name_and_a_value_of_its_kind() {
-        let read = |text: &str| text.parse::<LimitChange>().map(|it| it.value);
+        let read = |text: &str| text.parse::<ModuleChange>().map(|it| it.value);
         assert_eq!(read("memory=64M"), Ok(Some(64 << 20)));
         assert_eq!(read("swap=0"), Ok(Some(0)));
         assert_eq!(read("cpu=0.25"), Ok(Some(250)));
@@ -145,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_said_once_and_shown_as_it_is_written() {
-        let read = |it: &[&str]| -> Vec<LimitChange> { it.iter().map(|it| it.parse().unwrap()).collect() };
+        let read = |it: &[&str]| -> Vec<ModuleChange> { it.iter().map(|it| it.parse().unwrap()).collect() };
         assert!(gathered(&read(&["pids=4", "pids=default"])).is_err());
         let (limits, lift) = gathered(&read(&["cpu=0.5", "memory=64M", "swap=default"])).unwrap();
         assert_eq!((said(&limits).as_str(), lift), ("memory=64M cpu=0.5", BTreeSet::from([ModuleLimit::Swap])));

@@ -12,6 +12,7 @@
 
 mod arguments;
 mod call;
+mod change;
 mod client;
 mod doctor;
 mod fault;

@@ -1,55 +1,32 @@
 //! `mortise tenant`: who owns modules, and what each may have.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use super::arguments::Tenant;
+use super::change::{Limit, LimitChange, Unit};
 use super::fault::{Done, Fault};
 use super::session::Session;
-use super::{operations, units};
+use super::{change, operations};
 use crate::api::{Request, TenantLimit, TenantLimits, TenantStatus};
-use crate::manifest::{read_bytes, show_bytes};
+use crate::manifest::show_bytes;
 
 /// `LIMIT=VALUE` or `LIMIT=none`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TenantChange {
-    limit: TenantLimit,
-    /// None: it is lifted.
-    value: Option<u64>,
-}
+pub type TenantChange = LimitChange<TenantLimit>;
 
-const LIMITS: [(&str, TenantLimit); 7] = [
-    ("memory", TenantLimit::Memory),
-    ("cpu", TenantLimit::Cpu),
-    ("pids", TenantLimit::Pids),
-    ("modules", TenantLimit::Modules),
-    ("workers", TenantLimit::Workers),
-    ("channels", TenantLimit::Channels),
-    ("services", TenantLimit::Services),
-];
-
-impl FromStr for TenantChange {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or("write LIMIT=VALUE, like memory=2G")?;
-        let limit = LIMITS.iter().find(|(it, _)| *it == name).map(|(_, it)| *it).ok_or_else(|| {
-            let names: Vec<_> = LIMITS.iter().map(|(it, _)| *it).collect();
-            format!("{name:?} is no limit of a tenant; there are {}", names.join(", "))
-        })?;
-        if value == "none" {
-            return Ok(Self { limit, value: None });
-        }
-        let read = match limit {
-            TenantLimit::Memory => read_bytes(value).ok_or("an amount like 512M or 2G"),
-            TenantLimit::Cpu => units::milli(value).ok_or("a number of cores like 0.5 or 2, to a thousandth"),
-            _ => value.parse::<u32>().map(u64::from).map_err(|_| "a whole number"),
-        };
-        match read {
-            Ok(value) => Ok(Self { limit, value: Some(value) }),
-            Err(allowed) => Err(format!("{name} = {value:?} is not {allowed}; `none` lifts the limit")),
-        }
-    }
+impl Limit for TenantLimit {
+    const NAMES: &'static [(&'static str, Self, Unit)] = &[
+        ("memory", Self::Memory, Unit::Bytes),
+        ("cpu", Self::Cpu, Unit::Cores),
+        ("pids", Self::Pids, Unit::Number),
+        ("modules", Self::Modules, Unit::Number),
+        ("workers", Self::Workers, Unit::Number),
+        ("channels", Self::Channels, Unit::Number),
+        ("services", Self::Services, Unit::Number),
+    ];
+    const NO_LIMIT: &'static str = "no limit of a tenant";
+    const AMOUNT: &'static str = "an amount like 512M or 2G";
+    const LIKE: &'static str = "memory=2G";
+    const LIFTED: (&'static str, &'static str) = ("none", "lifts the limit");
 }
 
 /// `mortise tenant …`.
@@ -78,17 +55,8 @@ pub async fn tenant(session: &Session, asked: Tenant) -> Done {
 }
 
 fn gathered(changes: &[TenantChange]) -> Result<(TenantLimits, BTreeSet<TenantLimit>), Fault> {
-    let (mut limits, mut lift, mut named) = (TenantLimits::default(), BTreeSet::new(), BTreeSet::new());
-    for TenantChange { limit, value } in changes {
-        if !named.insert(*limit) {
-            let name = LIMITS.iter().find(|(_, it)| it == limit).map_or("", |(name, _)| *name);
-            return Err(Fault::command_line(format!("{name} is said twice")));
-        }
-        match value {
-            Some(value) => limits.set(*limit, Some(*value)),
-            None => drop(lift.insert(*limit)),
-        }
-    }
+    let mut limits = TenantLimits::default();
+    let lift = change::gather(changes, |limit, value| limits.set(limit, Some(value)))?;
     Ok((limits, lift))
 }
 

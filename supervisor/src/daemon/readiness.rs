@@ -67,9 +67,8 @@ pub(super) async fn reached(
 /// of them that is loaded.
 pub(super) fn missing(modules: &[ModuleKey], state: &Snapshot) -> Vec<Missing> {
     let judge = |key: &ModuleKey| {
-        let status = state.modules.iter().find(|it| it.tenant == key.tenant && it.module == key.module);
         let loaded = state.resources.iter().any(|it| it.tenant == key.tenant && it.module == key.module);
-        let (outlook, reason) = lacks(status.map(|it| &**it), loaded)?;
+        let (outlook, reason) = lacks(status_of(key, state), loaded)?;
         Some(Missing { module: key.clone(), reason, outlook })
     };
     modules.iter().filter_map(judge).collect()
@@ -77,20 +76,22 @@ pub(super) fn missing(modules: &[ModuleKey], state: &Snapshot) -> Vec<Missing> {
 
 /// The same at a start: a module that the ingress offers is reached only when every base has been told.
 pub(super) fn unreached(modules: &[ModuleKey], state: &Snapshot) -> Vec<Missing> {
-    let missing = missing(modules, state);
-    let is_offered = |key: &&ModuleKey| {
-        let status = state.modules.iter().find(|it| it.tenant == key.tenant && it.module == key.module);
-        status.is_some_and(|it| it.services.iter().any(|it| it.published && it.http.is_some()))
-    };
-    let is_known = |key: &&ModuleKey| missing.iter().all(|it| it.module != **key);
-    let behind = modules.iter().filter(|_| state.ingress_behind).filter(is_offered).filter(is_known);
-    let behind = behind.map(|it| Missing {
-        module: it.clone(),
-        reason: "the base has not taken its routes yet".into(),
-        outlook: Outlook::Coming,
-    });
-    let behind = behind.collect::<Vec<_>>();
-    missing.into_iter().chain(behind).collect()
+    let mut unreached = missing(modules, state);
+    if !state.ingress_behind {
+        return unreached;
+    }
+    for key in modules {
+        let offers = |it: &ModuleStatus| it.services.iter().any(|it| it.published && it.http.is_some());
+        if status_of(key, state).is_some_and(offers) && unreached.iter().all(|it| it.module != *key) {
+            let reason = "the base has not taken its routes yet".into();
+            unreached.push(Missing { module: key.clone(), reason, outlook: Outlook::Coming });
+        }
+    }
+    unreached
+}
+
+fn status_of<'a>(key: &ModuleKey, state: &'a Snapshot) -> Option<&'a ModuleStatus> {
+    state.modules.iter().find(|it| it.tenant == key.tenant && it.module == key.module).map(|it| &**it)
 }
 
 fn lacks(status: Option<&ModuleStatus>, loaded: bool) -> Option<(Outlook, String)> {

@@ -60,21 +60,14 @@ impl State {
         let said = module.record.limits.changed(limits, lift.iter().copied());
         if !force {
             let workers = module.workers.iter().filter_map(|it| self.slots.get(*it));
-            let over = workers.filter_map(|it| self.overrun(it, &said, used)).collect::<Vec<_>>();
-            if let Some((_, limit)) = over.first() {
-                return Err(uses_more(&key, *limit, &over.iter().map(|(it, _)| it.clone()).collect::<Vec<_>>()));
+            let over = workers.filter_map(|it| overrun(it, &said, used));
+            let (over, most): (Vec<String>, Vec<u64>) = over.unzip();
+            if let Some(limit) = most.first() {
+                return Err(uses_more(&key, *limit, &over));
             }
         }
         let record = ModuleRecord { limits: said, ..module.record.clone() };
         Ok(Plan::new(key, vec![Change::PutModule(record)], Then::Work))
-    }
-
-    /// That a worker uses more memory than it may have from now on, and no less than it might have before.
-    fn overrun(&self, worker: &Worker, said: &ModuleLimits, used: &[(WorkerId, u64)]) -> Option<(String, u64)> {
-        let limit = effective(&worker.spec.limits, said).memory_bytes?;
-        let shrinks = worker.limits().memory_bytes.is_none_or(|it| limit < it);
-        let (_, used) = used.iter().find(|(it, _)| *it == worker.id).filter(|(_, used)| shrinks && *used > limit)?;
-        Some((format!("worker {} uses {}", worker.id, show_bytes(*used)), limit))
     }
 
     /// What was said holds for every worker of the module.
@@ -134,6 +127,14 @@ impl State {
         };
         self.end_operation(id, result, turn);
     }
+}
+
+/// That a worker uses more memory than it may have from now on, and no less than it might have before.
+fn overrun(worker: &Worker, said: &ModuleLimits, used: &[(WorkerId, u64)]) -> Option<(String, u64)> {
+    let limit = effective(&worker.spec.limits, said).memory_bytes?;
+    let shrinks = worker.limits().memory_bytes.is_none_or(|it| limit < it);
+    let (_, used) = used.iter().find(|(it, _)| *it == worker.id).filter(|(_, used)| shrinks && *used > limit)?;
+    Some((format!("worker {} uses {}", worker.id, show_bytes(*used)), limit))
 }
 
 fn uses_more(key: &ModuleKey, limit: u64, workers: &[String]) -> ApiError {

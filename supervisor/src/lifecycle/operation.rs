@@ -98,7 +98,7 @@ impl Op {
             id,
             request,
             state: OperationState::Running,
-            steps: vec![StepRecord { step: Step::Accept.to_string(), at: now, said: None }],
+            steps: vec![StepRecord { step: Step::Accept.name().into(), at: now, said: None }],
             error: None,
             receipt: None,
             started: now,
@@ -214,12 +214,12 @@ impl Op {
     }
 
     pub(super) fn has_taken(&self, step: Step) -> bool {
-        let name = step.to_string();
+        let name = step.name();
         self.operation.steps.iter().any(|it| it.step == name)
     }
 
     pub(super) fn push_step(&mut self, step: Step, at: Timestamp) {
-        self.operation.steps.push(StepRecord { step: step.to_string(), at, said: None });
+        self.operation.steps.push(StepRecord { step: step.name().into(), at, said: None });
     }
 }
 

@@ -1,6 +1,6 @@
 //! The steps of operations, by name. `docs/operations.md` says of each what becomes of an operation when the supervisor dies in it.
 
-use std::fmt;
+use std::borrow::Cow;
 
 macro_rules! steps {
     ($($(#[$what:meta])* $step:ident = $name:literal,)*) => {
@@ -18,11 +18,12 @@ macro_rules! steps {
             pub(super) const NAMED: &[Self] = &[$(Self::$step,)*];
         }
 
-        impl fmt::Display for Step {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl Step {
+            /// As it stands in an operation.
+            pub(super) fn name(self) -> Cow<'static, str> {
                 match self {
-                    $(Self::$step => f.write_str($name),)*
-                    Self::Share(percent) => write!(f, "share {percent}%"),
+                    $(Self::$step => $name.into(),)*
+                    Self::Share(percent) => format!("share {percent}%").into(),
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! When what happened, as the journal of operations tells it.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// From acceptance to the end.
@@ -36,24 +37,8 @@ fn between(from: &Value, to: &Value) -> Option<u64> {
 }
 
 /// Nanoseconds since 1970 of `2026-01-02T03:04:05.678Z`.
-pub fn since_1970(text: &str) -> Option<u64> {
-    let (date, time) = text.split_once('T')?;
-    let (clock, fraction) = time.strip_suffix('Z')?.split_once('.').unwrap_or((time.strip_suffix('Z')?, "0"));
-    let mut seconds = days(date)? * 24 * 3600;
-    for (part, unit) in clock.split(':').zip([3600, 60, 1]) {
-        seconds += part.parse::<u64>().ok()? * unit;
-    }
-    Some(seconds * 1_000_000_000 + format!("{fraction:0<9}").parse::<u64>().ok()?)
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar.
-fn days(date: &str) -> Option<u64> {
-    let mut parts = date.split('-').map(|it| it.parse::<u64>().ok());
-    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    // Years begin in March, so that the day of a leap is the last of its year.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
-    let before_month = (153 * month + 2) / 5;
-    (year * 365 + year / 4 - year / 100 + year / 400 + before_month + day).checked_sub(719_469)
+fn since_1970(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
 }
 
 #[cfg(test)]

@@ -22,6 +22,24 @@ fn a_platform_starts_is_published_and_reaches_itself() {
 }
 
 #[test]
+fn whoever_waits_for_the_ingress_is_told_when_a_base_has_taken_its_routes() {
+    let mut host = running_platform();
+    assert!(!host.state.snapshot().ingress_behind);
+    host.exit(host.worker("site"), ExitStatus::Signal(11));
+    let mut behind_when_ready = false;
+    while host.deliver() || host.tick() {
+        let shown = host.state.snapshot();
+        let site = shown.modules.iter().find(|it| it.module == name("site")).unwrap();
+        let is_ready = site.workers.iter().any(|it| it.state == WorkerState::Published);
+        let reached = host.processes.keys().any(|it| host.http_reaches(*it));
+        assert!(reached || !is_ready || shown.ingress_behind, "it looks reached and is not");
+        behind_when_ready |= is_ready && shown.ingress_behind;
+    }
+    assert!(host.http_reaches(host.worker("site")) && !host.state.snapshot().ingress_behind);
+    assert!(behind_when_ready, "there is a moment when it is ready and the base does not know it");
+}
+
+#[test]
 fn callers_are_told_what_they_can_expect_of_a_service() {
     let mut host = Host::new();
     let site = module("site", 1).calling("spell").calling("form").calling("mine").serving("mine");

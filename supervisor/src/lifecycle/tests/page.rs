@@ -124,8 +124,8 @@ fn every_kind_of_operation_is_in_both_tables() {
 fn every_step_is_in_the_table_of_steps_and_no_other() {
     let known: BTreeSet<String> = Step::NAMED
         .iter()
-        .map(ToString::to_string)
-        .chain([without_number(&Step::Share(5).to_string()).into()])
+        .map(|it| it.name().into_owned())
+        .chain([without_number(&Step::Share(5).name()).into()])
         .collect();
     let listed: BTreeSet<String> = STEPS.iter().map(|it| it.1.to_owned()).collect();
     assert_eq!(known, listed);

@@ -15,6 +15,19 @@ fn two_versions() -> Host {
     host
 }
 
+/// A swap to the second version by two short steps, which errs or not.
+fn by_two_steps(errs: bool) -> (Host, Request) {
+    let mut host = two_versions();
+    if errs {
+        host.vice("spell", 2, &[Vice::Errs]);
+    }
+    let mut request = canary("spell", 2, &[5, 50]);
+    if let Request::Swap { rollout: Some(rollout), .. } = &mut request {
+        rollout.pause_ms = 2_000;
+    }
+    (host, request)
+}
+
 /// The supervisor's own view of which version has which share.
 fn shares(host: &Host) -> (u64, Option<u32>) {
     let spell = host.state.snapshot().modules.into_iter().find(|it| it.module == name("spell")).unwrap();
@@ -192,14 +205,7 @@ fn a_full_disk_stops_it_where_it_is_until_there_is_room() {
 fn a_disk_that_refuses_once_at_any_moment_changes_nothing_of_how_it_ends() {
     for errs in [false, true] {
         for moment in 0.. {
-            let mut host = two_versions();
-            if errs {
-                host.vice("spell", 2, &[Vice::Errs]);
-            }
-            let mut request = canary("spell", 2, &[5, 50]);
-            if let Request::Swap { rollout: Some(rollout), .. } = &mut request {
-                rollout.pause_ms = 2_000;
-            }
+            let (mut host, request) = by_two_steps(errs);
             let ticket = host.submit(&id().0, request);
             // The disk is slower than all else.
             let next = |host: &mut Host| host.deliver_from(&Source::Figures) || host.deliver() || host.tick();
@@ -318,14 +324,7 @@ fn the_supervisors_death_at_any_moment_goes_on_where_it_was() {
     for (errs, steering) in [(false, None), (true, None), (false, Some(Steering::Abort))] {
         let mut moment = 0;
         loop {
-            let mut host = two_versions();
-            if errs {
-                host.vice("spell", 2, &[Vice::Errs]);
-            }
-            let mut request = canary("spell", 2, &[5, 50]);
-            if let Request::Swap { rollout: Some(rollout), .. } = &mut request {
-                rollout.pause_ms = 2_000;
-            }
+            let (mut host, request) = by_two_steps(errs);
             host.submit(&id().0, request);
             let mut events = 0;
             let mut aborted = false;
