@@ -1,7 +1,5 @@
 //! Processes, threads, memory, files without end: each ends at the attacker's own limit.
 
-use mortise_tests::as_root;
-
 use crate::scene::{Attack, Scene};
 
 /// As in `Attack::module_toml`.
@@ -13,9 +11,7 @@ fn number(log: &str, what: &str) -> u64 {
     found.parse().unwrap_or_else(|error| panic!("{what}: {error}: {found}"))
 }
 
-#[test]
-fn a_fork_bomb_ends_with_the_module() {
-    as_root!();
+pub fn a_fork_bomb_ends_with_the_module() {
     let scene = Scene::set();
     scene.attack(&Attack::new("forks"));
     for _ in 0..3 {
@@ -26,9 +22,7 @@ fn a_fork_bomb_ends_with_the_module() {
     scene.end();
 }
 
-#[test]
-fn a_thread_bomb_ends_at_the_pids_limit() {
-    as_root!();
+pub fn a_thread_bomb_ends_at_the_pids_limit() {
     let scene = Scene::set();
     scene.attack(&Attack::new("threads"));
     let log = scene.log_with("found threads");
@@ -36,9 +30,7 @@ fn a_thread_bomb_ends_at_the_pids_limit() {
     scene.end();
 }
 
-#[test]
-fn memory_without_end_is_taken_from_nobody_else() {
-    as_root!();
+pub fn memory_without_end_is_taken_from_nobody_else() {
     let scene = Scene::set();
     scene.attack(&Attack::new("memory"));
     for _ in 0..3 {
@@ -47,9 +39,7 @@ fn memory_without_end_is_taken_from_nobody_else() {
     scene.end();
 }
 
-#[test]
-fn a_full_tmp_is_full_for_nobody_else() {
-    as_root!();
+pub fn a_full_tmp_is_full_for_nobody_else() {
     let scene = Scene::set();
     scene.attack(&Attack::new("fills-its-tmp"));
     let log = scene.log_with("found names");
@@ -59,9 +49,7 @@ fn a_full_tmp_is_full_for_nobody_else() {
     scene.end();
 }
 
-#[test]
-fn folders_without_end_are_removed_with_the_worker() {
-    as_root!();
+pub fn folders_without_end_are_removed_with_the_worker() {
     let scene = Scene::set();
     scene.attack(&Attack::new("digs-folders"));
     let log = scene.log_with("found depth");

@@ -1,12 +1,8 @@
 //! Output that hurts whoever keeps or reads it.
 
-use mortise_tests::as_root;
-
 use crate::scene::{Attack, Scene};
 
-#[test]
-fn a_line_without_end_is_cut_and_counted() {
-    as_root!();
+pub fn a_line_without_end_is_cut_and_counted() {
     let scene = Scene::set();
     scene.attack(&Attack::new("endless-line"));
     let log = scene.log_with("the line has ended");
@@ -18,9 +14,7 @@ fn a_line_without_end_is_cut_and_counted() {
     scene.end();
 }
 
-#[test]
-fn nothing_that_a_worker_prints_is_obeyed_by_a_terminal() {
-    as_root!();
+pub fn nothing_that_a_worker_prints_is_obeyed_by_a_terminal() {
     let scene = Scene::set();
     scene.attack(&Attack::new("terminal"));
     let log = scene.log_with("that was all");

@@ -1,22 +1,31 @@
 //! The attacker, the victims, and what is compared at the end.
 
+use std::cell::RefCell;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use mortise_tests::{World, eventually};
+use mortise_tests::{World, dying_groups, eventually};
 use serde_json::{Value, json};
 
 /// Descriptors that the supervisor may have more than before: a connection of the admin API that is being closed.
 const DESCRIPTORS: usize = 4;
 
-/// KiB that the supervisor may have more than before: pages that its allocator keeps, and buffers of a size once needed.
-const MEMORY: usize = 24 << 10;
+/// KiB of its own that the supervisor may have more than before: pages that its allocator keeps, lines and events up to their bounds.
+const MEMORY: usize = 8 << 10;
 
 /// A supervisor with two victims, `unruly` and `load`, which calls it.
 pub struct Scene {
     /// The supervisor and all that is known of it.
     pub world: World,
+    /// Groups that were dying before it, if the kernel tells.
+    pub dying: Option<u64>,
     before: Footprint,
+    /// The number of the first event that belongs to this attack.
+    since: u64,
+    /// Whose attacker it is.
+    tenant: RefCell<String>,
 }
 
 /// A module.toml for the attacker.
@@ -27,12 +36,14 @@ pub struct Attack<'a> {
     pub arguments: &'a [String],
     /// Tables of module.toml beside those of [`Attack::new`].
     pub more: &'a str,
+    /// Whose module it is: the victims are of `default`.
+    pub tenant: &'a str,
 }
 
 impl<'a> Attack<'a> {
     /// An attack by a worker with small limits and short timeouts.
     pub const fn new(attack: &'a str) -> Self {
-        Self { attack, arguments: &[], more: "" }
+        Self { attack, arguments: &[], more: "", tenant: "default" }
     }
 
     fn module_toml(&self) -> String {
@@ -48,43 +59,61 @@ impl<'a> Attack<'a> {
     }
 }
 
+/// The scene that the last attack has left, for the next.
+static KEPT: Mutex<Option<Scene>> = Mutex::new(None);
+
+/// Stops the supervisor, if there is one.
+pub fn stop() {
+    drop(keep(None));
+}
+
+/// What was kept.
+fn keep(scene: Option<Scene>) -> Option<Scene> {
+    std::mem::replace(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner), scene)
+}
+
 impl Scene {
     /// The victims, at work.
     pub fn set() -> Self {
+        let scene = keep(None).unwrap_or_else(Self::new);
+        let events = scene.world.mortise(&["--json", "events"]);
+        let last = events.lines().last().and_then(|it| serde_json::from_str::<Value>(it).ok());
+        let since = last.and_then(|it| it["seq"].as_u64()).expect("the number of the last event") + 1;
+        Self { since, ..scene }
+    }
+
+    fn new() -> Self {
+        let dying = dying_groups();
         let world = World::start();
         world.deploy("unruly");
         world.deploy("load");
-        let scene = Self { before: Footprint::of(&world), world };
+        let scene = Self { before: Footprint::of(&world), world, dying, since: 0, tenant: RefCell::default() };
         scene.victims_go_on();
         Self { before: Footprint::of(&scene.world), ..scene }
     }
 
-    /// No victims: the attacker is to have them in its hands.
-    pub fn alone() -> Self {
-        let world = World::start();
-        Self { before: Footprint::of(&world), world }
-    }
-
     /// Installs the attacker.
     pub fn install(&self, attack: &Attack<'_>) {
+        self.tenant.replace(attack.tenant.to_owned());
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("bin")).expect("a folder");
         let program = self.world.package("attacker").join("bin/attacker");
         fs::copy(program, folder.path().join("bin/attacker")).expect("the attacker's program");
         fs::write(folder.path().join("module.toml"), attack.module_toml()).expect("written");
-        self.world.mortise(&["install", &folder.path().display().to_string()]);
+        self.of_attacker(&["install", &folder.path().display().to_string()]);
     }
 
     /// Installs and starts it: it becomes ready.
     pub fn attack(&self, attack: &Attack<'_>) {
         self.install(attack);
-        self.world.mortise(&["start", "attacker"]);
+        self.of_attacker(&["start", "attacker"]);
     }
 
     /// Installs it and starts it, whatever comes of it; what was said.
     pub fn try_attack(&self, attack: &Attack<'_>) -> String {
         self.install(attack);
-        let output = self.world.daemon.mortise(["start", "attacker"]).output().expect("mortise runs");
+        let start = ["--tenant", attack.tenant, "start", "attacker"];
+        let output = self.world.daemon.mortise(start).output().expect("mortise runs");
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
@@ -92,7 +121,7 @@ impl Scene {
     pub fn log_with(&self, text: &str) -> String {
         let mut log = String::new();
         let said = eventually(|| {
-            log = self.world.mortise(&["logs", "attacker"]);
+            log = self.of_attacker(&["logs", "attacker"]);
             log.contains(text)
         });
         assert!(said, "{text:?} is not in the log, and the module is {}:\n{log}", self.world.status("attacker"));
@@ -106,11 +135,20 @@ impl Scene {
         line.unwrap_or_else(|| panic!("nothing about {what} in\n{log}"))
     }
 
-    /// The events, once this is among them.
+    /// The events of the attacker's tenant since this attack began.
+    pub fn events(&self) -> String {
+        self.of_attacker(&["events", "--since", &self.since.to_string()])
+    }
+
+    fn of_attacker(&self, words: &[&str]) -> String {
+        self.world.mortise(&[&["--tenant", &self.tenant.borrow()], words].concat())
+    }
+
+    /// The events since this attack began, once this is among them.
     pub fn events_with(&self, text: &str) -> String {
         let mut events = String::new();
         let there = eventually(|| {
-            events = self.world.mortise(&["events"]);
+            events = self.events();
             events.contains(text)
         });
         assert!(there, "{text:?} is not among the events:\n{events}");
@@ -128,7 +166,7 @@ impl Scene {
         self.world.call("load.report", &json!({})).unwrap_or_else(|error| panic!("load.report: {error}"))
     }
 
-    /// The victims did not notice, the attacker is removed, and nothing of it is left.
+    /// The victims did not notice, the attacker is removed, and nothing of it is left. The next attack has this scene.
     pub fn end(self) {
         self.victims_go_on();
         let report = self.report();
@@ -137,27 +175,32 @@ impl Scene {
             let worker = self.world.worker(victim);
             assert_eq!(worker["restarts"], 0, "{victim} was started again: {worker}");
         }
-        self.end_without_victims();
-    }
-
-    /// The same, where a victim was in the attacker's hands.
-    pub fn end_without_victims(self) {
-        self.world.mortise(&["stop", "attacker"]);
-        let processes = attackers();
-        assert!(processes.is_empty(), "stopped, and left behind: {processes:?}");
-        self.world.mortise(&["uninstall", "attacker"]);
+        self.remove_attacker();
         let mut after = self.before;
         let settled = eventually(|| {
             after = Footprint::of(&self.world);
-            after.descriptors <= self.before.descriptors + DESCRIPTORS
+            after.descriptors <= self.before.descriptors + DESCRIPTORS && after.memfds <= self.before.memfds
         });
-        assert!(
-            settled,
-            "descriptors of the supervisor: {} before and {} after",
-            self.before.descriptors, after.descriptors
-        );
+        assert!(settled, "descriptors of the supervisor: {:?} before and {after:?} after", self.before);
         let grown = after.memory.saturating_sub(self.before.memory);
-        assert!(grown <= MEMORY, "the supervisor has {grown} KiB more than before the attack");
+        assert!(grown <= MEMORY, "the supervisor has {grown} KiB more than before the attacks");
+        keep(Some(self));
+    }
+
+    fn remove_attacker(&self) {
+        let status = self.world.daemon.ask_json(["status"]).expect("mortise status");
+        let modules = status["modules"].as_array().expect("modules");
+        for module in modules.iter().filter(|it| it["module"] == "attacker") {
+            let tenant = module["tenant"].as_str().expect("its tenant");
+            self.world.mortise(&["--tenant", tenant, "stop", "attacker"]);
+            let processes = attackers();
+            assert!(processes.is_empty(), "stopped, and left behind: {processes:?}");
+            self.world.mortise(&["--tenant", tenant, "uninstall", "attacker"]);
+        }
+    }
+
+    /// Stops the supervisor: nothing is left of it.
+    pub fn close(self) {
         self.world.end();
     }
 }
@@ -178,6 +221,7 @@ fn attackers() -> Vec<String> {
 #[derive(Clone, Copy, Debug)]
 struct Footprint {
     descriptors: usize,
+    memfds: usize,
     /// KiB.
     memory: usize,
 }
@@ -185,9 +229,12 @@ struct Footprint {
 impl Footprint {
     fn of(world: &World) -> Self {
         let process = Path::new("/proc").join(world.daemon.pid().to_string());
-        let descriptors = fs::read_dir(process.join("fd")).expect("its descriptors").count();
+        let descriptors: Vec<_> = fs::read_dir(process.join("fd")).expect("its descriptors").flatten().collect();
+        let is_memfd =
+            |path: &Path| fs::read_link(path).is_ok_and(|it| it.as_os_str().as_bytes().starts_with(b"/memfd:"));
+        let memfds = descriptors.iter().filter(|it| is_memfd(&it.path())).count();
         let status = fs::read_to_string(process.join("status")).expect("its status");
-        let memory = status.lines().find_map(|it| it.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-        Self { descriptors, memory: memory.expect("VmRSS") }
+        let memory = status.lines().find_map(|it| it.strip_prefix("RssAnon:")?.split_whitespace().next()?.parse().ok());
+        Self { descriptors: descriptors.len(), memfds, memory: memory.expect("RssAnon") }
     }
 }

@@ -1,4 +1,4 @@
-//! What a machine has of ours: processes, cgroups, mounts and sockets. A test takes one before and compares after.
+//! What a machine has of ours: processes, cgroups, mounts, sockets and memfds. A test takes one before and compares after.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -45,6 +45,18 @@ fn processes(things: &mut BTreeSet<String>) {
         let program = field("Name:");
         if uid >= FIRST_UID || program.starts_with("mortise") {
             things.insert(format!("process {name} {program} uid {uid} state {}", field("State:")));
+        }
+        memfds(&entry.path(), &name, &program, things);
+    }
+}
+
+/// Memory of ours that a process still has a descriptor of, whoever it is.
+fn memfds(process: &Path, number: &str, program: &str, things: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let target = target.display().to_string();
+        if target.starts_with("/memfd:mortise") {
+            things.insert(format!("{target} in {number} {program}"));
         }
     }
 }

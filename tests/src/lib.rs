@@ -3,9 +3,11 @@
 //! Every file under `tests/tests` is one promise. A test that cannot run where it stands says so by [`skip`].
 
 mod baseline;
+mod dying;
 mod world;
 
 pub use baseline::Baseline;
+pub use dying::dying_groups;
 pub use world::{World, artifacts, eventually, request_until};
 
 use std::io::Write as _;

@@ -98,6 +98,7 @@ const ALL: &[Suite] = &[
     Suite::Clippy,
     Suite::Unit,
     Suite::System,
+    Suite::Hostile,
     Suite::Docs,
     Suite::Deny,
     Suite::Loom,

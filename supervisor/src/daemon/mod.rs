@@ -9,6 +9,7 @@
 //!
 //! Killed at any moment, it leaves its workers running, and a successor on the same folders takes them over.
 
+mod allocator;
 mod arguments;
 mod base;
 mod candidate;
@@ -69,6 +70,7 @@ pub fn main() -> ExitCode {
     }
     // Executed by its descriptor, it would be called by the number of that.
     let _ = nix::sys::prctl::set_name(c"mortised");
+    allocator::give_back_large_blocks();
     let arguments = Arguments::parse();
     hear_signals();
     // What the unit names may be another program than the one that this process has become, and start.
