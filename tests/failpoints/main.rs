@@ -8,6 +8,7 @@
 //! prints what it finds, as rows of the table, where there are none yet. `MORTISE_POINT=beside` is about points with that in their name alone.
 
 mod asks;
+mod group;
 mod operations;
 mod other_tenant;
 mod scene;
@@ -108,6 +109,11 @@ operations! {
     scales_up: "scale (more)",
     scales_down: "scale (less)",
     limits: "limits",
+    groups_applied: "apply group",
+    groups_applied_with_one_that_is_never_ready: "apply group (never ready)",
+    groups_rolled_back: "roll back group",
+    groups_rolled_back_to_what_is_kept: "roll back group (kept)",
+    groups_removed: "remove group",
     routes_applied: "apply routes",
     routes_rolled_back: "roll back routes",
     swaps_by_steps: "swap by steps",

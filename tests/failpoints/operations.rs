@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::table::Answer;
 
-/// What is to be there before an operation: of the module `unruly`, in the versions 1.0.0, 2.0.0 and 3.0.0, which is never ready.
+/// What is to be there before an operation: of the module `unruly`, in the versions 1.0.0, 2.0.0 and 3.0.0, which is never ready, and of
+/// `load`, which calls it.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
     /// Which versions are installed.
@@ -25,6 +26,15 @@ pub struct Before {
     pub rolls_out: Option<Paused>,
     /// The tenant `acme`, if it is declared.
     pub acme: Option<Acme>,
+    /// The group `shop` of `unruly` and `load`, as it was applied, one after the other.
+    pub group: &'static [Applied],
+}
+
+/// A group of `unruly` and `load`, both in this version, and for how long what was there before is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied {
+    pub version: &'static str,
+    pub keep: &'static str,
 }
 
 /// Whether a swap by steps is paused.
@@ -68,6 +78,9 @@ const BY_STEPS_AND_KEEP: &str = r#"{"kind": "swap", "version": "2.0.0", "keep_ms
     "rollout": {"steps": [30], "pause_ms": 0, "min_calls": 0, "gates": ["error_rate=off"]}}"#;
 const BY_STEPS_AND_FAIL: &str = r#"{"kind": "swap", "version": "2.0.0", "keep_ms": 0,
     "rollout": {"steps": [30], "pause_ms": 0, "min_calls": 0, "gates": ["error_rate=off", "memory=1K"]}}"#;
+/// Both modules of the group change.
+const APPLY: &str =
+    r#"{"kind": "apply-group", "group": "shop", "modules": {"unruly": "2.0.0", "load": "2.0.0"}, "keep_ms": 0}"#;
 /// The one that is under way when it is to be steered.
 pub const UNDER_WAY: &str = r#"{"kind": "swap", "tenant": "default", "module": "unruly", "version": "2.0.0", "keep_ms": 0,
     "rollout": {"steps": [30], "pause_ms": 3600000, "min_calls": 0, "gates": ["error_rate=off"]}}"#;
@@ -83,12 +96,18 @@ const STOPPED: Before = Before {
     resource: false,
     rolls_out: None,
     acme: None,
+    group: &[],
 };
 const RUNS: Before = Before { running: Some("1.0.0"), ..STOPPED };
 const BOTH: Before = Before { installed: &["1.0.0", "2.0.0"], ..RUNS };
 const KEEPS: Before = Before { running: Some("2.0.0"), kept: Some("1.0.0"), ..BOTH };
 const BESIDE: Before = Before { beside: Some("2.0.0"), ..BOTH };
 const ROLLS_OUT: Before = Before { rolls_out: Some(false), ..BOTH };
+const FIRST: Applied = Applied { version: "1.0.0", keep: "0s" };
+const SECOND: Applied = Applied { version: "2.0.0", keep: "0s" };
+const DECLARED: Before = Before { group: &[FIRST], ..BOTH };
+const CHANGED: Before = Before { group: &[FIRST, SECOND], ..BOTH };
+const CHANGED_AND_KEPT: Before = Before { group: &[FIRST, Applied { keep: "1h", ..SECOND }], ..BOTH };
 const STRANGER: Acme = Acme { calls: true, exported: false, imported: false, routed: false };
 
 const fn with(acme: Acme) -> Before {
@@ -171,6 +190,18 @@ pub const OPERATIONS: &[Operation] = &[
         r#"{"kind": "unimport", "tenant": "acme", "service": "unruly"}"#,
     ),
     of("limits", RUNS, r#"{"kind": "set-limits", "limits": {"pids": 30}}"#),
+    of("apply group", DECLARED, APPLY),
+    Operation {
+        ends: Answer::Failed,
+        ..of(
+            "apply group (never ready)",
+            Before { installed: &["1.0.0", "3.0.0"], ..DECLARED },
+            r#"{"kind": "apply-group", "group": "shop", "modules": {"unruly": "3.0.0", "load": "2.0.0"}, "keep_ms": 0}"#,
+        )
+    },
+    of("roll back group", CHANGED, r#"{"kind": "rollback-group", "group": "shop", "keep_ms": 0}"#),
+    of("roll back group (kept)", CHANGED_AND_KEPT, r#"{"kind": "rollback-group", "group": "shop", "keep_ms": 0}"#),
+    of("remove group", DECLARED, r#"{"kind": "remove-group", "group": "shop"}"#),
     of("publish", Before { published: false, ..RUNS }, r#"{"kind": "publish"}"#),
     of("unpublish", RUNS, r#"{"kind": "unpublish"}"#),
 ];

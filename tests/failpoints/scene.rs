@@ -14,6 +14,7 @@ use xtask::artifacts::{Artifacts, Profile};
 use xtask::daemon::{Daemon, Options};
 
 use crate::asks;
+use crate::group::{self, Group};
 use crate::operations::{Operation, Paused, UNDER_WAY, routes};
 use crate::other_tenant::OtherTenant;
 use crate::table::{After, Answer, Case, Fault};
@@ -55,6 +56,7 @@ pub struct State {
     /// How the swap that is steered has ended, if it has.
     swap: String,
     other: OtherTenant,
+    group: Group,
 }
 
 /// The module before and after an operation, and the points that are passed in between.
@@ -68,7 +70,7 @@ impl State {
     /// The same with no workers kept frozen.
     fn unkept(&self) -> Self {
         let workers = self.workers.iter().filter(|it| !it.ends_with("frozen")).cloned().collect();
-        Self { workers, ..self.clone() }
+        Self { workers, group: self.group.unkept(), ..self.clone() }
     }
 }
 
@@ -102,20 +104,27 @@ impl Scene {
             }
             scene.mortise(&["pack", &text(&laid_out), "--output", &text(package)]);
         }
-        let first = scene.folder.path().join("unruly-1.0.0");
+        let first = scene.file("unruly-1.0.0");
         artifacts.lay_out_as("unruly", "1.0.0", &first).expect("the first version");
         let manifest = first.join("module.toml");
         let service = "service = \"unruly\"";
         let manifested = fs::read_to_string(&manifest).expect("module.toml");
         assert!(manifested.contains(service), "{manifested}");
         fs::write(manifest, manifested.replace(service, &format!("{service}\nexport = true"))).expect("module.toml");
-        for module in [first, artifacts.packages.join("load"), artifacts.packages.join("dictionary")] {
+        let load = scene.file("load-2.0.0");
+        artifacts.lay_out_as("load", "2.0.0", &load).expect("another version");
+        for module in [first, artifacts.packages.join("load"), load, artifacts.packages.join("dictionary")] {
             scene.mortise(&["install", &text(&module)]);
         }
         scene.mortise(&["publish", "unruly"]);
         scene.mortise(&["publish", "load"]);
-        scene.mortise(&["start", "load"]);
+        scene.mortise(&["start", &format!("load@{}", group::ALONE)]);
         scene
+    }
+
+    /// A file of this name in the scene's folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     pub(super) fn mortise(&self, words: &[&str]) -> String {
@@ -162,6 +171,7 @@ impl Scene {
             routes: snapshot["routes"].as_array().cloned().unwrap_or_default().iter().map(of_tenant).collect(),
             swap: self.steered(&snapshot),
             other: OtherTenant::of(&snapshot),
+            group: Group::of(&snapshot),
         }
     }
 
@@ -215,6 +225,7 @@ impl Scene {
         let wanted = &operation.before;
         self.without_swap();
         assert!(eventually(|| self.is_quiet()), "something goes on for ever: {}", self.snapshot()["operations"]);
+        self.without_group();
         let now = self.state(&Operation { module: "unruly", ..*operation }, &BTreeSet::new());
         if now.workers.iter().any(|it| it.ends_with("frozen")) {
             self.mortise(&["discard", "unruly"]);
@@ -249,6 +260,9 @@ impl Scene {
         }
         if let Some(paused) = wanted.rolls_out {
             self.roll_out(paused);
+        }
+        for applied in wanted.group {
+            self.apply_group(applied);
         }
         self.prepare_other_tenant(wanted.acme);
         self.mortise(&[if wanted.resource { "start" } else { "stop" }, "dictionary"]);

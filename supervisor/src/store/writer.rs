@@ -23,7 +23,7 @@ pub struct StoreWriter {
     thread: JoinHandle<()>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Order {
     commit: CommitId,
     changes: Vec<Change>,
@@ -87,6 +87,7 @@ fn write(mut store: Store, incoming: &Receiver<Order>, closed: &Receiver<()>, mu
     store.sync_copy();
 }
 
+#[derive(Debug, PartialEq)]
 enum Next {
     Order(Order),
     SyncCopy,
@@ -117,5 +118,56 @@ fn look_until_clear(store: &mut Store, closed: &Receiver<()>) -> Option<bool> {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Orders as they come in.
+    fn orders(count: u64) -> (Sender<Order>, Receiver<Order>) {
+        let (orders, incoming) = channel();
+        for commit in 0..count {
+            orders.send(order(commit)).unwrap();
+        }
+        (orders, incoming)
+    }
+
+    fn order(commit: u64) -> Order {
+        Order { commit: CommitId(commit), changes: Vec::new() }
+    }
+
+    #[test]
+    fn a_copy_that_is_due_is_synced_though_orders_wait() {
+        let (_open, incoming) = orders(2);
+        let now = Instant::now();
+        assert_eq!(next(&incoming, Some(now)), Some(Next::SyncCopy));
+        assert_eq!(next(&incoming, None), Some(Next::Order(order(0))), "nothing was taken");
+    }
+
+    #[test]
+    fn orders_come_first_until_the_copy_is_due() {
+        let (_open, incoming) = orders(2);
+        let later = Some(Instant::now() + Duration::from_secs(3600));
+        assert_eq!(next(&incoming, later), Some(Next::Order(order(0))));
+        assert_eq!(next(&incoming, later), Some(Next::Order(order(1))));
+    }
+
+    #[test]
+    fn a_copy_is_synced_without_any_other_order() {
+        let (_open, incoming) = orders(0);
+        let due = Instant::now() + Duration::from_millis(1);
+        assert_eq!(next(&incoming, Some(due)), Some(Next::SyncCopy));
+        assert!(Instant::now() >= due);
+    }
+
+    #[test]
+    fn the_last_orders_are_taken_before_the_end() {
+        let (open, incoming) = orders(1);
+        drop(open);
+        let later = Some(Instant::now() + Duration::from_secs(3600));
+        assert_eq!(next(&incoming, later), Some(Next::Order(order(0))));
+        assert_eq!(next(&incoming, later), None);
     }
 }
