@@ -82,6 +82,25 @@ fn limits_change_while_a_module_works_and_go_below_its_use_only_with_consent() {
     world.end();
 }
 
+#[test]
+fn a_module_above_its_mark_is_slowed_down_and_not_killed() {
+    as_root!();
+    let world = World::start();
+    if world.mortise(&["doctor"]).lines().any(|it| it.contains("memory-high") && it.contains("cgroup v2;")) {
+        mortise_tests::skip("a_module_above_its_mark_is_slowed_down_and_not_killed", "memory.high is of cgroup v2");
+        return world.end();
+    }
+    world.deploy("unruly");
+    let first = world.worker("unruly")["worker"].clone();
+    let waited = || world.worker("unruly")["pressure"]["memory_usec"].as_u64();
+    world.mortise(&["limits", "unruly", "memory=200M", "memory_high=32M"]);
+    let before = waited().expect("this host measures it");
+    world.call("unruly.allocate", &json!({"bytes": 30 << 20})).expect("30 MiB fit into 200 MiB");
+    assert!(eventually(|| waited() > Some(before)), "it was not slowed down: {}", world.worker("unruly"));
+    assert_eq!(world.worker("unruly")["worker"], first);
+    world.end();
+}
+
 /// CPU time of the group that a process is in, in nanoseconds.
 fn cpu_time(pid: u64) -> u64 {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the worker's groups");

@@ -14,7 +14,8 @@ pub use operation::{Operation, OperationId, OperationState, Receipt, Request, St
 pub use rollout::{Figure, Gate, Most, Rollout, Steering, min_calls};
 pub use status::{
     Desired, GroupModule, GroupStatus, HostStatus, InstalledVersion, KeptStatus, LimitsStatus, ModuleStatus,
-    ResourceStatus, RoutesStatus, RuntimeKind, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus,
+    PressureStatus, ResourceStatus, RoutesStatus, RuntimeKind, ServiceFigures, ServiceStatus, Snapshot, WorkerState,
+    WorkerStatus,
 };
 pub use stream::{Event, EventKind, LogLine, LogStream, Streamed};
 pub use tenant::{TenantLimit, TenantLimits, TenantStatus, TenantUse};

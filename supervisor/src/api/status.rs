@@ -207,6 +207,17 @@ pub struct ServiceStatus {
     pub callers: u32,
 }
 
+/// How long at least one task of a worker has waited for something while it could have worked, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PressureStatus {
+    /// For memory.
+    pub memory_usec: u64,
+    /// For a processor, also for the next period of its own limit.
+    pub cpu_usec: u64,
+    /// For disks.
+    pub io_usec: u64,
+}
+
 /// A worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerStatus {
@@ -233,6 +244,9 @@ pub struct WorkerStatus {
     pub memory_bytes: u64,
     /// CPU time of its cgroup, in microseconds.
     pub cpu_usec: u64,
+    /// How long it has waited while it could have worked. None: this host does not measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<PressureStatus>,
     /// Processes and threads in its cgroup.
     pub pids: u64,
     /// Its limits.

@@ -21,10 +21,14 @@ use crate::manifest;
 pub struct Limits {
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
+    /// Bytes of memory above which it is slowed down. None: none, also where there was one.
+    pub memory_high_bytes: Option<u64>,
     /// Bytes of swap beside it.
     pub swap_bytes: Option<u64>,
     /// Cores; 0.5 is half of one.
     pub cpu_cores: Option<f64>,
+    /// Share of busy processors, 1 to 10000; 100 is everybody's.
+    pub cpu_weight: Option<u32>,
     /// Processes and threads.
     pub pids: Option<u32>,
     /// Share of a busy disk, 1 to 10000; 100 is everybody's.
@@ -35,8 +39,10 @@ impl From<&manifest::Limits> for Limits {
     fn from(limits: &manifest::Limits) -> Self {
         Self {
             memory_bytes: Some(limits.memory),
+            memory_high_bytes: limits.memory_high,
             swap_bytes: Some(limits.swap),
             cpu_cores: Some(limits.cpu),
+            cpu_weight: Some(limits.cpu_weight),
             pids: Some(limits.pids),
             io_weight: Some(limits.io_weight),
         }
@@ -106,8 +112,11 @@ fn memory(folder: &Path, version: Version, limits: &Limits) -> Result<(), Cgroup
         set_swap()?;
     }
     if version == Version::V2 {
-        let file = folder.join("memory.oom.group");
-        std::fs::write(&file, "1").map_err(CgroupError::file("write", &file))?;
+        let high = limits.memory_high_bytes.map_or_else(|| "max".to_owned(), |it| it.to_string());
+        for (file, value) in [("memory.oom.group", "1"), ("memory.high", &high)] {
+            let file = folder.join(file);
+            std::fs::write(&file, value).map_err(CgroupError::file("write", &file))?;
+        }
     }
     Ok(())
 }
@@ -117,12 +126,21 @@ fn read_number(file: &Path) -> i128 {
 }
 
 fn cpu(folder: &Path, version: Version, limits: &Limits) -> Result<(), CgroupError> {
+    let controller = CpuController::new(folder.into(), PathBuf::new(), version == Version::V2);
+    if let Some(weight) = limits.cpu_weight {
+        let share = if version == Version::V2 { weight.into() } else { shares(weight) };
+        controller.set_shares(share).map_err(|error| refused(folder, "cpu weight", weight.to_string(), &error))?;
+    }
     let Some(cores) = limits.cpu_cores else { return Ok(()) };
     let quota = ((cores * PERIOD_USEC as f64).round() as i64).max(LEAST_QUOTA_USEC);
-    let controller = CpuController::new(folder.into(), PathBuf::new(), version == Version::V2);
     controller
         .set_cfs_quota_and_period(Some(quota), Some(PERIOD_USEC))
         .map_err(|error| refused(folder, "cpu", cores.to_string(), &error))
+}
+
+/// A weight in the unit of v1, whose default of 1024 is v2's default of 100. The kernel takes 2 to 262144.
+fn shares(weight: u32) -> u64 {
+    (u64::from(weight) * 1_024 / 100).max(2)
 }
 
 fn pids(folder: &Path, version: Version, limits: &Limits) -> Result<(), CgroupError> {

@@ -71,22 +71,36 @@ fn limits_are_what_the_kernel_was_told_and_change_both_ways() {
     let Some(it) = Scratch::open(Layout::detect().unwrap()) else { return };
     let limits = |memory_bytes| Limits {
         memory_bytes: Some(memory_bytes),
+        memory_high_bytes: (memory_bytes > 32 << 20).then_some(memory_bytes / 2),
         swap_bytes: Some(0),
         cpu_cores: Some(0.5),
+        cpu_weight: Some(50),
         pids: Some(7),
         io_weight: Some(200),
     };
     let group = it.groups.create("w-1.1", &limits(64 << 20)).unwrap();
+    let high = |group: &Group| {
+        let folder = group.folders_with(Controller::Memory).next().unwrap();
+        std::fs::read_to_string(folder.join("memory.high")).map_or_else(|_| "v1".to_owned(), |it| it.trim().to_owned())
+    };
     let memory = |group: &Group| {
         let folder = group.folders_with(Controller::Memory).next().unwrap();
         let read = |file: &str| std::fs::read_to_string(folder.join(file)).map(|it| it.trim().to_owned());
         read("memory.limit_in_bytes").or_else(|_| read("memory.max")).unwrap()
     };
     assert_eq!(memory(&group), (64 << 20).to_string());
+    assert!(["v1", &(32 << 20).to_string()].contains(&&*high(&group)), "{}", high(&group));
     group.set_limits(&limits(128 << 20)).unwrap();
     assert_eq!(memory(&group), (128 << 20).to_string());
     group.set_limits(&limits(32 << 20)).unwrap();
     assert_eq!(memory(&group), (32 << 20).to_string());
+    assert!(["v1", "max"].contains(&&*high(&group)), "what is not said any more is lifted: {}", high(&group));
+    let cpu = group.folders_with(Controller::Cpu).next().unwrap();
+    let weight = |file: &str| std::fs::read_to_string(cpu.join(file));
+    assert_eq!(
+        weight("cpu.weight").or_else(|_| weight("cpu.shares")).unwrap().trim(),
+        if cpu.join("cpu.weight").exists() { "50" } else { "512" }
+    );
     let pids = group.folders_with(Controller::Pids).next().unwrap().join("pids.max");
     assert_eq!(std::fs::read_to_string(pids).unwrap(), "7\n");
 }

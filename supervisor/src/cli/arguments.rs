@@ -406,7 +406,8 @@ pub enum Kind {
 pub struct Limits {
     /// Which module.
     pub module: ModuleName,
-    /// LIMIT=VALUE, or LIMIT=default for what module.toml says. Limits: memory, swap, cpu, pids, `io_weight`. None: shows them.
+    /// LIMIT=VALUE, or LIMIT=default for what module.toml says. Limits: memory, `memory_high`, swap,
+    /// cpu, `cpu_weight`, pids, `io_weight`. None: shows them.
     #[arg(value_name = "LIMIT=VALUE")]
     pub limits: Vec<ModuleChange>,
     /// Also below what a worker uses: one that does not fit is killed and started again.

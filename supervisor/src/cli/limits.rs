@@ -18,8 +18,10 @@ pub type ModuleChange = LimitChange<ModuleLimit>;
 impl Limit for ModuleLimit {
     const NAMES: &'static [(&'static str, Self, Unit)] = &[
         ("memory", Self::Memory, Unit::Bytes),
+        ("memory_high", Self::MemoryHigh, Unit::Bytes),
         ("swap", Self::Swap, Unit::Bytes),
         ("cpu", Self::Cpu, Unit::Cores),
+        ("cpu_weight", Self::CpuWeight, Unit::Number),
         ("pids", Self::Pids, Unit::Number),
         ("io_weight", Self::IoWeight, Unit::Number),
     ];
@@ -48,11 +50,13 @@ fn gathered(changes: &[ModuleChange]) -> Result<(ModuleLimits, BTreeSet<ModuleLi
 
 /// What is said instead of module.toml: `memory=64M cpu=0.5`.
 pub fn said(limits: &ModuleLimits) -> String {
-    let ModuleLimits { memory_bytes, swap_bytes, cpu_milli, pids, io_weight } = *limits;
+    let ModuleLimits { memory_bytes, memory_high_bytes, swap_bytes, cpu_milli, cpu_weight, pids, io_weight } = *limits;
     let values = [
         (ModuleLimit::Memory, memory_bytes.map(show_bytes)),
+        (ModuleLimit::MemoryHigh, memory_high_bytes.map(show_bytes)),
         (ModuleLimit::Swap, swap_bytes.map(show_bytes)),
         (ModuleLimit::Cpu, cpu_milli.map(|it| (f64::from(it) / 1_000.0).to_string())),
+        (ModuleLimit::CpuWeight, cpu_weight.map(|it| it.to_string())),
         (ModuleLimit::Pids, pids.map(|it| it.to_string())),
         (ModuleLimit::IoWeight, io_weight.map(|it| it.to_string())),
     ];

@@ -10,7 +10,9 @@ use super::fault::Done;
 use super::screen::{Screen, visible};
 use super::session::Session;
 use super::{limits, units};
-use crate::api::{Desired, ModuleStatus, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus};
+use crate::api::{
+    Desired, ModuleStatus, PressureStatus, ServiceFigures, ServiceStatus, Snapshot, WorkerState, WorkerStatus,
+};
 
 /// `mortise status`.
 pub async fn status(session: &Session, module: Option<&ModuleName>) -> Done {
@@ -90,6 +92,17 @@ fn worker(screen: Screen, it: &WorkerStatus, now: Timestamp) -> String {
     }
     if let Some(pid) = it.pid {
         let _ = write!(text, "  pid {pid}");
+    }
+    if let Some(PressureStatus { memory_usec, cpu_usec, io_usec }) = it.pressure {
+        let waits = [("memory", memory_usec), ("cpu", cpu_usec), ("io", io_usec)];
+        let waits: Vec<String> = waits
+            .iter()
+            .filter(|it| it.1 >= 100_000)
+            .map(|(what, usec)| format!("{what} {}", units::cpu(*usec)))
+            .collect();
+        if !waits.is_empty() {
+            let _ = write!(text, "  waited for {}", waits.join(", "));
+        }
     }
     if it.oom_kills > 0 {
         let _ = write!(text, "  {}", screen.paint.bad(&format!("killed for memory {} times", it.oom_kills)));

@@ -281,6 +281,7 @@ mod tests {
             oom_kills: 0,
             memory_bytes: 1 << 20,
             cpu_usec,
+            pressure: None,
             pids: 3,
             limits: LimitsStatus { memory_bytes: Some(2 << 20), cpu: None, pids: None },
             figures: vec![figures],

@@ -154,6 +154,7 @@ mod tests {
             oom_kills: 0,
             memory_bytes: 0,
             cpu_usec: 0,
+            pressure: None,
             pids: 0,
             limits: crate::api::LimitsStatus::default(),
             figures: Vec::new(),

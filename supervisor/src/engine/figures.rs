@@ -9,7 +9,7 @@ use mortise_control::{ServiceName, WorkerId};
 use super::Figures;
 use super::pages::Pages;
 use super::resources::Charges;
-use crate::api::{ModuleStatus, RuntimeKind, ServiceFigures, Snapshot};
+use crate::api::{ModuleStatus, PressureStatus, RuntimeKind, ServiceFigures, Snapshot};
 use crate::lifecycle::{Reading, ResourceId};
 use crate::spawn::Spawner;
 
@@ -25,6 +25,11 @@ pub(super) fn reader(spawner: Spawner, pages: Pages, charges: Charges) -> Box<Fi
                 if let Some(kernel) = spawner.figures(worker) {
                     status.memory_bytes = kernel.memory_bytes.unwrap_or(0);
                     status.cpu_usec = kernel.cpu_usec.unwrap_or(0);
+                    status.pressure = kernel.pressure.map(|it| PressureStatus {
+                        memory_usec: it.memory_usec,
+                        cpu_usec: it.cpu_usec,
+                        io_usec: it.io_usec,
+                    });
                     status.pids = kernel.pids.unwrap_or(0);
                     status.oom_kills = status.oom_kills.max(kernel.oom_kills.unwrap_or(0));
                 }

@@ -102,6 +102,14 @@ fn look(promise: Promise, groups: &Groups, way: Way) -> (Result<String, String>,
     };
     match promise {
         Promise::MemoryLimit => (controller(Controller::Memory), CGROUPS),
+        Promise::MemoryHigh => (
+            controller(Controller::Memory).and_then(|_| file("", "memory.high")).map(|()| "by memory.high".into()),
+            "use cgroup v2; `memory_high` is ignored until then",
+        ),
+        Promise::Pressure => (
+            file("", "memory.pressure").map(|()| "by the groups' pressure files".into()),
+            "use cgroup v2 and a kernel with CONFIG_PSI, booted with psi=1 where CONFIG_PSI_DEFAULT_DISABLED is set",
+        ),
         Promise::SwapLimit => (
             controller(Controller::Memory)
                 .and_then(|how| file("memory.memsw.limit_in_bytes", "memory.swap.max").map(|()| how)),

@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub enum Promise {
     /// A worker has no more memory than its limit; beyond it, it alone is killed.
     MemoryLimit,
+    /// A worker is slowed down before it comes to its limit of memory, where its module.toml says so.
+    MemoryHigh,
     /// What a worker may swap out beside it is limited.
     SwapLimit,
     /// A worker gets no more CPU time than its limit.
@@ -25,6 +27,8 @@ pub enum Promise {
     Freeze,
     /// Memory, CPU time and processes of a worker are measured.
     Figures,
+    /// How long a worker waits for memory, processors and disks is measured.
+    Pressure,
     /// Every worker has a uid that nobody else has.
     OwnUid,
     /// A worker is in a user namespace of its own.
@@ -52,8 +56,9 @@ pub type Promises = BTreeSet<Promise>;
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::MemoryLimit,
+        Self::MemoryHigh,
         Self::SwapLimit,
         Self::CpuLimit,
         Self::PidsLimit,
@@ -62,6 +67,7 @@ impl Promise {
         Self::GroupKill,
         Self::Freeze,
         Self::Figures,
+        Self::Pressure,
         Self::OwnUid,
         Self::UserNamespace,
         Self::PidNamespace,
@@ -79,6 +85,7 @@ impl Promise {
     pub const fn name(self) -> &'static str {
         match self {
             Self::MemoryLimit => "memory-limit",
+            Self::MemoryHigh => "memory-high",
             Self::SwapLimit => "swap-limit",
             Self::CpuLimit => "cpu-limit",
             Self::PidsLimit => "pids-limit",
@@ -87,6 +94,7 @@ impl Promise {
             Self::GroupKill => "group-kill",
             Self::Freeze => "freeze",
             Self::Figures => "figures",
+            Self::Pressure => "pressure",
             Self::OwnUid => "own-uid",
             Self::UserNamespace => "user-namespace",
             Self::PidNamespace => "pid-namespace",
@@ -104,7 +112,15 @@ impl Promise {
     /// another for the lack of it.
     #[must_use]
     pub const fn is_required(self) -> bool {
-        !matches!(self, Self::IoWeight | Self::SwapLimit | Self::OomGroup | Self::CgroupNamespace)
+        !matches!(
+            self,
+            Self::IoWeight
+                | Self::MemoryHigh
+                | Self::SwapLimit
+                | Self::OomGroup
+                | Self::Pressure
+                | Self::CgroupNamespace
+        )
     }
 }
 

@@ -147,15 +147,17 @@ fn uses_more(key: &ModuleKey, limit: u64, workers: &[String]) -> ApiError {
 }
 
 fn checked(limits: &ModuleLimits) -> Result<(), ApiError> {
-    let ModuleLimits { memory_bytes, swap_bytes, cpu_milli, pids, io_weight } = *limits;
+    let ModuleLimits { memory_bytes, memory_high_bytes, swap_bytes, cpu_milli, cpu_weight, pids, io_weight } = *limits;
     let milli = |cores: f64| (cores * 1_000.0) as u64;
     let whole = i64::unsigned_abs;
     let fields = [
         ("memory_bytes", memory_bytes, bounds::MEMORY_MIN, bounds::MEMORY_MAX),
+        ("memory_high_bytes", memory_high_bytes, bounds::MEMORY_MIN, bounds::MEMORY_MAX),
         ("swap_bytes", swap_bytes, 0, bounds::MEMORY_MAX),
         ("cpu_milli", cpu_milli.map(u64::from), milli(bounds::CPU_MIN), milli(bounds::CPU_MAX)),
+        ("cpu_weight", cpu_weight.map(u64::from), whole(bounds::WEIGHT_MIN), whole(bounds::WEIGHT_MAX)),
         ("pids", pids.map(u64::from), whole(bounds::PIDS_MIN), whole(bounds::PIDS_MAX)),
-        ("io_weight", io_weight.map(u64::from), whole(bounds::IO_WEIGHT_MIN), whole(bounds::IO_WEIGHT_MAX)),
+        ("io_weight", io_weight.map(u64::from), whole(bounds::WEIGHT_MIN), whole(bounds::WEIGHT_MAX)),
     ];
     for (field, value, least, most) in fields {
         if let Some(value) = value.filter(|it| !(least..=most).contains(it)) {

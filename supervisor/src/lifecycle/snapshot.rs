@@ -215,6 +215,7 @@ fn status(worker: &Worker, state: WorkerState) -> WorkerStatus {
         oom_kills: worker.oom_kills,
         memory_bytes: 0,
         cpu_usec: 0,
+        pressure: None,
         pids: 0,
         limits: worker.limits(),
         figures: Vec::new(),

@@ -16,10 +16,10 @@ pub const CPU_MAX: f64 = 1024.0;
 pub const PIDS_MIN: i64 = 2;
 /// The most processes and threads.
 pub const PIDS_MAX: i64 = 32_768;
-/// The least disk weight.
-pub const IO_WEIGHT_MIN: i64 = 1;
-/// The greatest disk weight.
-pub const IO_WEIGHT_MAX: i64 = 10_000;
+/// The least weight on processors and disks.
+pub const WEIGHT_MIN: i64 = 1;
+/// The greatest weight.
+pub const WEIGHT_MAX: i64 = 10_000;
 /// The fewest descriptors: standard streams, control socket, listener and a few channels.
 pub const OPEN_FILES_MIN: i64 = 32;
 /// The most descriptors.

@@ -136,17 +136,24 @@ pub struct LimitsFile {
     /// Memory, like "64M" (K, M, G, T are powers of 1024). Default: "128M".
     #[schemars(regex(pattern = bounds::BYTES_PATTERN))]
     pub memory: Option<String>,
+    /// Memory above which a worker is slowed down while the kernel takes back what it can, like "48M": a warning before the limit. Needs
+    /// cgroup v2. Default: none.
+    #[schemars(regex(pattern = bounds::BYTES_PATTERN))]
+    pub memory_high: Option<String>,
     /// Swap beside the memory, like "0" or "64M". Default: "0".
     #[schemars(regex(pattern = bounds::BYTES_PATTERN))]
     pub swap: Option<String>,
     /// CPU as a fraction of cores: 0.5 is half of one core, 2 is two. Default: 1.
     #[schemars(range(min = bounds::CPU_MIN, max = bounds::CPU_MAX))]
     pub cpu: Option<f64>,
+    /// Share of processor time beside others while there is too little, 1 to 10000. Default: 100.
+    #[schemars(range(min = bounds::WEIGHT_MIN, max = bounds::WEIGHT_MAX))]
+    pub cpu_weight: Option<i64>,
     /// Processes and threads. Default: 64.
     #[schemars(range(min = bounds::PIDS_MIN, max = bounds::PIDS_MAX))]
     pub pids: Option<i64>,
     /// Share of disk time beside others, 1 to 10000. Default: 100.
-    #[schemars(range(min = bounds::IO_WEIGHT_MIN, max = bounds::IO_WEIGHT_MAX))]
+    #[schemars(range(min = bounds::WEIGHT_MIN, max = bounds::WEIGHT_MAX))]
     pub io_weight: Option<i64>,
     /// Descriptors that one process may hold open. Default: 1024.
     #[schemars(range(min = bounds::OPEN_FILES_MIN, max = bounds::OPEN_FILES_MAX))]

@@ -132,13 +132,17 @@ pub struct ResourceFile {
 pub struct Limits {
     /// Bytes of memory.
     pub memory: u64,
+    /// Bytes of memory above which it is slowed down. None: no more than at its limit.
+    pub memory_high: Option<u64>,
     /// Bytes of swap beside it.
     pub swap: u64,
     /// Cores.
     pub cpu: f64,
+    /// Share of busy processors, 1 to 10000; 100 is everybody's default.
+    pub cpu_weight: u32,
     /// Processes and threads.
     pub pids: u32,
-    /// 1 to 10000; 100 is everybody's default.
+    /// Share of busy disks, 1 to 10000; 100 is everybody's default.
     pub io_weight: u32,
     /// Descriptors per process.
     pub open_files: u32,
@@ -150,8 +154,10 @@ impl Limits {
     pub fn with(&self, said: &ModuleLimits) -> Self {
         Self {
             memory: said.memory_bytes.unwrap_or(self.memory),
+            memory_high: said.memory_high_bytes.or(self.memory_high),
             swap: said.swap_bytes.unwrap_or(self.swap),
             cpu: said.cpu_milli.map_or(self.cpu, |it| f64::from(it) / 1_000.0),
+            cpu_weight: said.cpu_weight.unwrap_or(self.cpu_weight),
             pids: said.pids.unwrap_or(self.pids),
             io_weight: said.io_weight.unwrap_or(self.io_weight),
             open_files: self.open_files,
@@ -161,7 +167,16 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 128 << 20, swap: 0, cpu: 1.0, pids: 64, io_weight: 100, open_files: 1024 }
+        Self {
+            memory: 128 << 20,
+            memory_high: None,
+            swap: 0,
+            cpu: 1.0,
+            cpu_weight: 100,
+            pids: 64,
+            io_weight: 100,
+            open_files: 1024,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use semver::Version;
 
 use crate::api::{Figure, Gate};
+use crate::manifest::show_bytes;
 
 use super::bounds;
 use super::check::{Check, Problem};
@@ -312,13 +313,22 @@ fn limits(check: &mut Check, file: &LimitsFile) -> Limits {
     };
     let mut integer = |key: &str, value, default, min, max| check.integer(&root.key(key), value, default, min, max);
     let pids = integer("pids", file.pids, default.pids, bounds::PIDS_MIN, bounds::PIDS_MAX);
-    let io_weight =
-        integer("io_weight", file.io_weight, default.io_weight, bounds::IO_WEIGHT_MIN, bounds::IO_WEIGHT_MAX);
+    let mut weight = |key, value, default| integer(key, value, default, bounds::WEIGHT_MIN, bounds::WEIGHT_MAX);
+    let cpu_weight = weight("cpu_weight", file.cpu_weight, default.cpu_weight);
+    let io_weight = weight("io_weight", file.io_weight, default.io_weight);
     let open_files =
         integer("open_files", file.open_files, default.open_files, bounds::OPEN_FILES_MIN, bounds::OPEN_FILES_MAX);
     let memory = check.bytes(&root.key("memory"), file.memory.as_deref(), default.memory, bounds::MEMORY_MIN);
+    let memory_high = file.memory_high.as_deref().map(|text| {
+        let key = root.key("memory_high");
+        let high = check.bytes(&key, Some(text), memory, bounds::MEMORY_MIN);
+        if high > memory {
+            check.refuse(&key, text, "is above `memory`", format!("at most {}", show_bytes(memory)));
+        }
+        high
+    });
     let swap = check.bytes(&root.key("swap"), file.swap.as_deref(), default.swap, 0);
-    Limits { memory, swap, cpu, pids, io_weight, open_files }
+    Limits { memory, memory_high, swap, cpu, cpu_weight, pids, io_weight, open_files }
 }
 
 fn env(check: &mut Check, env: &BTreeMap<String, String>) {

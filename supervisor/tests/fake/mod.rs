@@ -219,6 +219,7 @@ pub fn world() -> Snapshot {
         oom_kills: 1,
         memory_bytes: 3 << 20,
         cpu_usec: 2_500_000,
+        pressure: None,
         pids: 4,
         limits: LimitsStatus { memory_bytes: Some(32 << 20), cpu: Some(0.5), pids: Some(16) },
         figures: vec![ServiceFigures {

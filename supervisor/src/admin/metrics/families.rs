@@ -168,6 +168,12 @@ fn workers(snapshot: &Snapshot) -> Vec<Family> {
             each(&|it| Some(Value::CounterSeconds(it.cpu_usec as f64 / 1e6))),
         )
         .in_unit(Unit::Seconds),
+        Family::new(
+            "worker_waiting",
+            "How long some task of the worker has waited for memory, processors or disks; absent where the host does not measure it",
+            waiting(snapshot),
+        )
+        .in_unit(Unit::Seconds),
         Family::new("worker_cpu_limit_cores", "Its limit", each(&|it| Some(Value::Gauge(it.limits.cpu?)))),
         Family::new("worker_pids", "Processes and threads in the worker's cgroup", each(&|it| gauge(it.pids))),
         Family::new("worker_pids_limit", "Its limit", each(&|it| gauge(it.limits.pids?))),
@@ -182,6 +188,16 @@ fn workers(snapshot: &Snapshot) -> Vec<Family> {
             each(&|it| Some(Value::Counter(it.restarts.into()))),
         ),
     ]
+}
+
+fn waiting(snapshot: &Snapshot) -> Vec<(Labels, Value)> {
+    let all = snapshot.modules.iter().flat_map(|module| module.workers.iter().map(move |it| (module, it)));
+    all.filter_map(|(module, worker)| Some((of_worker(module, worker), worker.pressure?)))
+        .flat_map(|(labels, it)| {
+            [("memory", it.memory_usec), ("cpu", it.cpu_usec), ("io", it.io_usec)]
+                .map(|(what, usec)| (with(labels.clone(), "for", what), Value::CounterSeconds(usec as f64 / 1e6)))
+        })
+        .collect()
 }
 
 fn services(snapshot: &Snapshot) -> Vec<Family> {

@@ -2,7 +2,8 @@ use mortise_control::{ModuleName, ServiceName, TenantName};
 
 use super::*;
 use crate::api::{
-    Desired, LimitsStatus, ModuleStatus, RuntimeKind, ServiceFigures, ServiceStatus, WorkerState, WorkerStatus,
+    Desired, LimitsStatus, ModuleStatus, PressureStatus, RuntimeKind, ServiceFigures, ServiceStatus, WorkerState,
+    WorkerStatus,
 };
 
 fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
@@ -17,6 +18,7 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
         oom_kills: 1,
         memory_bytes: 5 << 20,
         cpu_usec: 1_500_000,
+        pressure: Some(PressureStatus { memory_usec: 250_000, cpu_usec: 0, io_usec: 0 }),
         pids: 4,
         limits: LimitsStatus { memory_bytes: Some(64 << 20), cpu: Some(0.5), pids: None },
         figures: vec![figures],
@@ -72,6 +74,7 @@ fn every_figure_of_a_worker_is_there_with_its_labels() {
     ] {
         assert_has(&text, &format!("{name}{{{worker}}} {value}"));
     }
+    assert_has(&text, &format!(r#"mortise_worker_waiting_seconds_total{{{worker},for="memory"}} 0.25"#));
     assert!(!text.contains("mortise_worker_pids_limit{"), "an absent limit is absent, not zero");
     assert_has(&text, r#"mortise_module_workers{tenant="default",module="spell",state="published"} 1.0"#);
     assert_has(&text, r#"mortise_module_workers{tenant="default",module="spell",state="failed"} 0.0"#);
