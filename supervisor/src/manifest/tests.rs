@@ -252,6 +252,8 @@ fn impossible_values_are_refused() {
         ("limits = { memory = \"99999T\" }", "limits.memory"),
         ("limits = { pids = 1 }", "limits.pids"),
         ("limits = { io_weight = 0 }", "limits.io_weight"),
+        ("limits = { cpu_weight = 10001 }", "limits.cpu_weight"),
+        ("limits = { memory = \"64M\", memory_high = \"65M\" }", "limits.memory_high"),
         ("limits = { open_files = 3 }", "limits.open_files"),
         ("env = { PORT = \"1\" }", "env.PORT"),
         ("env = { MORTISE_BOOT_FD = \"1\" }", "env.MORTISE_BOOT_FD"),
