@@ -20,7 +20,7 @@ impl Baseline {
         let mut things = BTreeSet::new();
         processes(&mut things);
         cgroups(Path::new("/sys/fs/cgroup"), 0, &mut things);
-        lines("/proc/self/mountinfo", "mount", 4, &mut things);
+        mounts(&mut things);
         sockets(&mut things);
         Self { things }
     }
@@ -76,9 +76,11 @@ fn cgroups(folder: &Path, depth: usize, things: &mut BTreeSet<String>) {
     }
 }
 
-fn lines(file: &str, what: &str, word: usize, things: &mut BTreeSet<String>) {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    things.extend(text.lines().filter_map(|line| Some(format!("{what} {}", line.split_whitespace().nth(word)?))));
+/// Where something is mounted, but for what systemd mounts whenever a service of its own starts.
+fn mounts(things: &mut BTreeSet<String>) {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = text.lines().filter_map(|line| line.split_whitespace().nth(4));
+    things.extend(points.filter(|it| !it.starts_with("/run/credentials/")).map(|it| format!("mount {it}")));
 }
 
 /// Sockets that are bound to a path in a run folder of ours.
