@@ -32,6 +32,9 @@ pub struct TenantLimits {
     /// Services published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services: Option<u32>,
+    /// Bytes a second that its workers may have in the log together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u32>,
 }
 
 /// The name of a limit.
@@ -52,6 +55,8 @@ pub enum TenantLimit {
     Channels,
     /// `services`.
     Services,
+    /// `log_bytes`.
+    LogBytes,
 }
 
 impl TenantLimits {
@@ -66,6 +71,7 @@ impl TenantLimits {
             workers: over.workers.or(self.workers),
             channels: over.channels.or(self.channels),
             services: over.services.or(self.services),
+            log_bytes: over.log_bytes.or(self.log_bytes),
         };
         for limit in lifted {
             limits.set(limit, None);
@@ -84,6 +90,7 @@ impl TenantLimits {
             TenantLimit::Workers => self.workers = number,
             TenantLimit::Channels => self.channels = number,
             TenantLimit::Services => self.services = number,
+            TenantLimit::LogBytes => self.log_bytes = number,
         }
     }
 }

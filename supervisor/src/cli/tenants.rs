@@ -22,6 +22,7 @@ impl Limit for TenantLimit {
         ("workers", Self::Workers, Unit::Number),
         ("channels", Self::Channels, Unit::Number),
         ("services", Self::Services, Unit::Number),
+        ("log_bytes", Self::LogBytes, Unit::Bytes),
     ];
     const NO_LIMIT: &'static str = "no limit of a tenant";
     const AMOUNT: &'static str = "an amount like 512M or 2G";
@@ -67,7 +68,7 @@ async fn list(session: &Session) -> Done {
     }
     let of = |used: u64, most: Option<u32>| most.map_or_else(|| used.to_string(), |most| format!("{used}/{most}"));
     let mut table =
-        session.screen.table(&["TENANT", "MODULES", "WORKERS", "MEMORY", "CHANNELS", "SERVICES", "CPU", "PIDS"]);
+        session.screen.table(&["TENANT", "MODULES", "WORKERS", "MEMORY", "CHANNELS", "SERVICES", "CPU", "PIDS", "LOG"]);
     for it in &tenants {
         let (limits, used) = (&it.limits, &it.used);
         let memory = show_bytes(used.memory_bytes);
@@ -80,6 +81,7 @@ async fn list(session: &Session) -> Done {
             of(used.services, limits.services),
             limits.cpu_milli.map_or_else(|| "-".to_owned(), |it| format!("{}", f64::from(it) / 1_000.0)),
             limits.pids.map_or_else(|| "-".to_owned(), |it| it.to_string()),
+            limits.log_bytes.map_or_else(|| "-".to_owned(), |it| format!("{}/s", show_bytes(it.into()))),
         ]);
     }
     session.screen.show(&table)

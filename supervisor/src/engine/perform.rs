@@ -98,7 +98,8 @@ impl Engine {
     }
 
     fn set_quota(&self, operation: Option<OperationId>, tenant: &TenantName, limits: &TenantLimits) {
-        let TenantLimits { memory_bytes, cpu_milli, pids, .. } = *limits;
+        let TenantLimits { memory_bytes, cpu_milli, pids, log_bytes, .. } = *limits;
+        self.workers.sink.set_quota(tenant, log_bytes);
         let (groups, tenant) = (Arc::clone(self.resources.groups()), tenant.clone());
         groups.set_quota(tenant.as_str(), Quota { memory_bytes, cpu_milli, pids });
         let reports = self.workers.reports.clone();

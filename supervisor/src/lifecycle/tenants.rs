@@ -20,6 +20,8 @@ const MOST: u64 = 1 << 50;
 const LEAST_MEMORY: u64 = 1 << 20;
 /// The kernel takes no smaller quota of the processors.
 const LEAST_CPU_MILLI: u64 = 10;
+/// With less, the longest line would not fit into what may come at once.
+const LEAST_LOG: u64 = 2 << 10;
 
 /// What is known of tenants.
 #[derive(Debug, Default)]
@@ -249,13 +251,14 @@ impl State {
 }
 
 fn checked(limits: &TenantLimits) -> Result<(), ApiError> {
-    let TenantLimits { memory_bytes, cpu_milli, pids, modules, workers, channels, services } = *limits;
+    let TenantLimits { memory_bytes, cpu_milli, pids, modules, workers, channels, services, log_bytes } = *limits;
     let counts =
         [("pids", pids), ("modules", modules), ("workers", workers), ("channels", channels), ("services", services)];
     let counts = counts.map(|(field, value)| (field, value.map(u64::from), 0, MOST));
     let amounts = [
         ("memory_bytes", memory_bytes, LEAST_MEMORY, MOST),
         ("cpu_milli", cpu_milli.map(u64::from), LEAST_CPU_MILLI, MOST),
+        ("log_bytes", log_bytes.map(u64::from), LEAST_LOG, MOST),
     ];
     for (field, value, least, most) in amounts.into_iter().chain(counts) {
         if let Some(value) = value.filter(|it| !(least..=most).contains(it)) {

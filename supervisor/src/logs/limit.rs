@@ -1,4 +1,4 @@
-//! How much one worker may say.
+//! How much may be said.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,21 @@ impl Bucket {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.level = (self.level + passed * self.rate).min(self.most);
         self.at = self.at.max(now);
+    }
+
+    /// Units a second.
+    pub const fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Takes them if they are there.
+    pub fn take(&mut self, units: usize, now: Instant) -> bool {
+        self.fill(now);
+        let there = self.holds(units as f64);
+        if there {
+            self.level -= units as f64;
+        }
+        there
     }
 
     fn holds(&self, units: f64) -> bool {

@@ -2,8 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
+
+use mortise_control::TenantName;
 
 use super::files::{FileMirror, FileWriter};
+use super::quota::Quotas;
 use super::{LogStore, files};
 use crate::api::LogLine;
 
@@ -12,6 +16,7 @@ use crate::api::LogLine;
 pub struct LogSink {
     store: Arc<LogStore>,
     output: Output,
+    quotas: Quotas,
 }
 
 /// Where lines go beside the memory.
@@ -43,7 +48,17 @@ impl LogSink {
             Mirror::Tracing => Output::Tracing,
             Mirror::Files(files) => Output::Files(files::FileWriter::start(files)?),
         };
-        Ok(Self { store, output })
+        Ok(Self { store, output, quotas: Quotas::default() })
+    }
+
+    /// The workers of a tenant may have so many bytes a second in the log together; none: as many as each may by itself.
+    pub fn set_quota(&self, tenant: &TenantName, bytes: Option<u32>) {
+        self.quotas.set(tenant, bytes, Instant::now());
+    }
+
+    /// Whether a line of so many bytes is within its tenant's quota; if so, it counts.
+    pub(super) fn admits(&self, tenant: &TenantName, bytes: usize, now: Instant) -> bool {
+        self.quotas.admit(tenant, bytes, now)
     }
 
     pub(super) fn append(&self, line: LogLine) {

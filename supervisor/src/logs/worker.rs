@@ -69,7 +69,8 @@ impl WorkerLog {
             let mut state = self.state();
             // Also what is dropped: the last words of a worker that crashes in a flood say why.
             state.remember(stream, line);
-            if !state.limit.admit(line.bytes.len(), now) {
+            let bytes = line.bytes.len();
+            if !state.limit.admit(bytes, now) || !self.sink.admits(&self.source.tenant, bytes, now) {
                 state.dropped += 1;
                 return;
             }
@@ -88,7 +89,7 @@ impl WorkerLog {
     pub fn tell_dropped(&self) {
         let dropped = std::mem::take(&mut self.state().dropped);
         if dropped > 0 {
-            let text = format!("({dropped} lines were dropped: the worker wrote more than its log may take)");
+            let text = format!("({dropped} lines were dropped: it wrote more than its log may take, or its tenant's)");
             self.sink.append(self.line(LogStream::Stderr, None, text, BTreeMap::new(), dropped));
         }
     }
