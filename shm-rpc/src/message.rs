@@ -4,7 +4,7 @@
 //!  word 0   sequence:32 │ kind:8 │ flags:8 │ length:16     published last
 //!  call     method:32 │ id:32    body: 48 bytes, or 40 and a deadline:64
 //!  answer   code:16 │ release place:16 │ id:32  body: 48 bytes
-//!  context  trace id:128 │ span id:64 │ trace flags:8 │ has trace:8 │ tags length:8 │ 0:8 │ tags: 28 bytes
+//!  context  trace id:128 │ span id:64 │ trace flags:8 │ has trace:8 │ tags length:8 │ marks:8 │ tags: 28 bytes
 //!  closed   position:32
 //! ```
 //! A body is the message itself, or one word: with the flag [`ARENA`] its offset (low half) and length in the arena, with the flag
@@ -40,6 +40,9 @@ pub(crate) const CONTEXT: u8 = 4;
 /// The body is a blob.
 pub(crate) const BLOB: u8 = 8;
 
+/// The mark of a context message: its call is a copy. Other marks are nobody's yet and say nothing.
+const SHADOW: u8 = 1;
+
 /// What a message is. Below 16: from the caller; from 16 on: from the callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -48,7 +51,7 @@ pub(crate) enum Kind {
     Call = 1,
     /// The caller is no longer interested in a call.
     Cancel = 2,
-    /// Trace and tags of the call that follows.
+    /// Trace, tags and mark of the call that follows.
     Context = 3,
     /// The caller sends nothing more.
     End = 4,
@@ -109,7 +112,7 @@ impl Slot {
         slot
     }
 
-    /// Trace and tags for the call that follows.
+    /// Trace, tags and mark for the call that follows.
     pub(crate) fn context(options: &CallOptions) -> Self {
         let mut slot = Self::EMPTY;
         slot.set_head(Kind::Context, 0, 0);
@@ -122,6 +125,7 @@ impl Slot {
         }
         let tags = options.tags.as_bytes();
         bytes[26] = tags.len() as u8;
+        bytes[27] = if options.shadow { SHADOW } else { 0 };
         bytes[28..28 + tags.len()].copy_from_slice(tags);
         slot
     }
@@ -341,7 +345,7 @@ impl Slot {
         self.body(usize::from((self.0[0] >> 48) as u16))
     }
 
-    /// Trace and tags out of a context message.
+    /// Trace, tags and mark out of a context message.
     #[cold]
     pub(crate) fn read_context(&self) -> Result<Context, Violation> {
         let bytes = &self.0.as_bytes()[8..];
@@ -356,6 +360,6 @@ impl Slot {
         };
         let tags = bytes[28..].get(..usize::from(bytes[26])).ok_or(Violation::Context)?;
         let tags = Tags::new(tags).map_err(|_| Violation::Context)?;
-        Ok(Context { trace, tags })
+        Ok(Context { trace, tags, shadow: bytes[27] & SHADOW != 0 })
     }
 }

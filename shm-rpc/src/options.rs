@@ -1,4 +1,4 @@
-//! What travels with a call beside its message: deadline, trace, tags. Nested calls inherit all of it.
+//! What travels with a call beside its message: deadline, trace, tags, and whether it is a copy. Nested calls inherit all of it.
 
 use crate::{CallError, Deadline};
 
@@ -54,14 +54,15 @@ impl std::fmt::Debug for Tags {
     }
 }
 
-/// Trace and tags of a call that has any.
+/// What a call has of these, if it has any.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Context {
     pub(crate) trace: Option<Trace>,
     pub(crate) tags: Tags,
+    pub(crate) shadow: bool,
 }
 
-/// How a call is to be made. Trace and tags cost a second cache line, only when there are any.
+/// How a call is to be made. Trace, tags and mark cost a second cache line, only when there are any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {
     /// When the call must have started, and until when its caller waits. None: as long as the channel lives.
@@ -70,11 +71,14 @@ pub struct CallOptions {
     pub trace: Option<Trace>,
     /// Bytes that follow it.
     pub tags: Tags,
+    /// It is a copy of a call, made to compare the answers: nobody uses its own.
+    pub shadow: bool,
 }
 
 impl CallOptions {
-    /// No deadline, no trace, no tags.
-    pub const NONE: Self = Self { deadline: None, trace: None, tags: Tags { len: 0, bytes: [0; Tags::MAX] } };
+    /// No deadline, no trace, no tags, and no copy.
+    pub const NONE: Self =
+        Self { deadline: None, trace: None, tags: Tags { len: 0, bytes: [0; Tags::MAX] }, shadow: false };
 
     /// Only a deadline.
     #[must_use]
@@ -91,7 +95,7 @@ impl CallOptions {
 
     #[inline]
     pub(crate) const fn has_context(&self) -> bool {
-        self.trace.is_some() || !self.tags.is_empty()
+        self.trace.is_some() || !self.tags.is_empty() || self.shadow
     }
 }
 

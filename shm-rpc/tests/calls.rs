@@ -113,7 +113,7 @@ fn every_error_survives_the_way_back() {
 }
 
 #[test]
-fn trace_tags_and_deadline_reach_the_handler() {
+fn trace_tags_mark_and_deadline_reach_the_handler() {
     let (send, receive) = mpsc::channel();
     let (client, control, thread) = channel(move |call| {
         send.send(call.options()).unwrap();
@@ -123,9 +123,11 @@ fn trace_tags_and_deadline_reach_the_handler() {
     for tags in [&b""[..], b"canary", &[9; Tags::MAX]] {
         for trace in [None, Some(trace)] {
             for deadline in [None, soon().deadline] {
-                let options = CallOptions { deadline, trace, tags: Tags::new(tags).unwrap() };
-                client.call(0, &options, &[1; 40][..]).unwrap();
-                assert_eq!(receive.recv().unwrap(), options);
+                for shadow in [false, true] {
+                    let options = CallOptions { deadline, trace, tags: Tags::new(tags).unwrap(), shadow };
+                    client.call(0, &options, &[1; 40][..]).unwrap();
+                    assert_eq!(receive.recv().unwrap(), options);
+                }
             }
         }
     }

@@ -49,7 +49,7 @@ impl Context {
     /// A context of one's own, for calls that belong to no call: a job that runs every hour, say.
     #[must_use]
     pub fn new(deadline: Option<Deadline>, trace: Option<Trace>, tags: Tags) -> Self {
-        Self { options: CallOptions { deadline, trace, tags }, ..Self::default() }
+        Self { options: CallOptions { deadline, trace, tags, ..CallOptions::NONE }, ..Self::default() }
     }
 
     /// The context of a call that is being answered: its options, in a span of its own.
@@ -74,6 +74,14 @@ impl Context {
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.request.as_deref()
+    }
+
+    /// Whether the call is a copy, made to compare a new version's answers with those of the version in charge: nobody uses what it is
+    /// answered. Calls made for it are copies too, and those of methods that are not idempotent are refused. What has an effect
+    /// elsewhere (a mail, a payment) is to be left out.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.options.shadow
     }
 
     /// Until when the answer is waited for.

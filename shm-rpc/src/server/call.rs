@@ -112,11 +112,17 @@ impl<'a> Call<'a> {
         self.slot().deadline()
     }
 
-    /// Deadline, trace and tags, to be given to the calls that are made on its behalf.
+    /// Deadline, trace, tags and mark, to be given to the calls that are made on its behalf.
     #[must_use]
     pub fn options(&self) -> CallOptions {
         let context = self.context().copied().unwrap_or_default();
-        CallOptions { deadline: self.deadline(), trace: context.trace, tags: context.tags }
+        CallOptions { deadline: self.deadline(), trace: context.trace, tags: context.tags, shadow: context.shadow }
+    }
+
+    /// Whether it is a copy, whose answer nobody uses.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.context().is_some_and(|it| it.shadow)
     }
 
     /// The message, where the caller wrote it.
