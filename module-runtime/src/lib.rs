@@ -32,7 +32,8 @@
 //! module by `module_runtime::http::serve(worker, router).await`. [`testing`] runs all of it without a supervisor.
 //!
 //! The way through the files: `entry` is the process's life, `boot` what it was started with, `control` the connection to the
-//! supervisor, `worker` the state behind it, `call` both sides of a typed call, `schema` the fingerprint of a service, `http`,
+//! supervisor, `worker` the state behind it, `call` both sides of a typed call, `shadow` what is compared with a version beside, `schema` the fingerprint of a
+//! service, `http`,
 //! `log`, `figures` and `resource` what their names say, `base` what only the base needs.
 #![deny(missing_docs)]
 
@@ -49,6 +50,7 @@ pub mod http;
 mod log;
 mod resource;
 mod schema;
+mod shadow;
 pub mod testing;
 mod worker;
 
@@ -75,7 +77,8 @@ pub use module_runtime_macros::main;
 /// `SpellServer`.
 ///
 /// Methods take `&self` and owned values and answer with `Result<T, SpellError>`; they are `async` or plain. Arguments, results
-/// and the error are serde values. `#[idempotent]` on a method allows it to be executed more than once for one call. A
+/// and the error are serde values. `#[idempotent]` on a method allows it to be executed more than once for one call, also by a new version on
+/// trial, beside the version that answers (`mortise shadow`). A
 /// `#[serde(default)]` on an argument lets older callers leave it out.
 ///
 /// The trait and its implementations may move between threads (`Send + Sync + 'static`), and so may the futures of its

@@ -194,7 +194,27 @@ impl Running {
         let told = shared.state().told.get(&service).cloned();
         let mut targets = told.map(|it| it.targets).unwrap_or_default();
         targets.push(Target { channel, weight: 1, version: None });
-        self.route(ServiceRoute { service, offer: Offer::Published, denied: false, targets, rules: Vec::new() });
+        self.route(ServiceRoute {
+            service,
+            offer: Offer::Published,
+            denied: false,
+            targets,
+            rules: Vec::new(),
+            shadow: None,
+        });
+    }
+
+    /// Says what the supervisor says when the last worker that answers a service is one of a version beside, which is to be shadowed.
+    #[cfg(test)]
+    pub(crate) fn shadow(&self, service: &str, percent: u32) {
+        let service = ServiceName::new(service).expect("a name");
+        let told = self.worker.shared().state().told.get(&service).cloned();
+        let mut route = told.expect("somebody answers it");
+        let last = route.targets.last_mut().expect("somebody answers it");
+        last.weight = 0;
+        let channels = vec![last.channel];
+        route.shadow = (percent > 0).then_some(mortise_control::shadow::ShadowRoute { run: 7, percent, channels });
+        self.route(route);
     }
 
     /// Says what the supervisor says when a service is withdrawn, or was never published: nobody offers it.
@@ -212,7 +232,7 @@ impl Running {
     pub fn deny(&self, service: &str) -> Result<(), Error> {
         let service = ServiceName::new(service)?;
         let (targets, rules) = (Vec::new(), Vec::new());
-        self.route(ServiceRoute { service, offer: Offer::Nobody, denied: true, targets, rules });
+        self.route(ServiceRoute { service, offer: Offer::Nobody, denied: true, targets, rules, shadow: None });
         Ok(())
     }
 
@@ -231,6 +251,7 @@ impl Running {
             denied: false,
             targets: Vec::new(),
             rules: Vec::new(),
+            shadow: None,
         });
         Ok(())
     }

@@ -105,6 +105,7 @@ operations! {
     discards: "discard",
     starts_beside: "start beside",
     shares: "share",
+    shadows: "shadow",
     discards_of_what_runs_beside: "discard (beside)",
     scales_up: "scale (more)",
     scales_down: "scale (less)",

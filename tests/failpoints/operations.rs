@@ -155,6 +155,7 @@ pub const OPERATIONS: &[Operation] = &[
     of("discard", KEEPS, r#"{"kind": "discard"}"#),
     of("start beside", BOTH, r#"{"kind": "start-beside", "version": "2.0.0"}"#),
     of("share", BESIDE, r#"{"kind": "share", "percent": 30}"#),
+    of("shadow", BESIDE, r#"{"kind": "shadow", "percent": 30}"#),
     of("discard (beside)", BESIDE, r#"{"kind": "discard"}"#),
     MORE,
     of("scale (less)", Before { instances: 2, ..RUNS }, r#"{"kind": "scale", "instances": 1}"#),

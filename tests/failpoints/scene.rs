@@ -166,7 +166,9 @@ impl Scene {
             workers,
             resources: snapshot["resources"].as_array().map_or(0, Vec::len),
             fresh: living.iter().filter_map(|it| it["pid"].as_u64()).any(|it| !old.contains(&it)),
-            beside: ["beside", "beside_share", "beside_paused"].map(|it| module[it].to_string()).join(" "),
+            beside: ["beside", "beside_share", "beside_paused", "beside_shadow"]
+                .map(|it| module[it].to_string())
+                .join(" "),
             limits: module["limits"].clone(),
             routes: snapshot["routes"].as_array().cloned().unwrap_or_default().iter().map(of_tenant).collect(),
             swap: self.steered(&snapshot),

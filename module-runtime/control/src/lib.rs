@@ -25,6 +25,7 @@ mod message;
 pub mod parts;
 pub mod plan;
 pub mod routing;
+pub mod shadow;
 pub mod socket;
 pub mod stats;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::routing::{Rule, TagSource};
+use crate::shadow::{ShadowRoute, Shadowed};
 use crate::{ChannelId, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
 
 /// From a worker to the supervisor. Every byte of it is an allegation of the tenant's.
@@ -72,6 +73,9 @@ pub enum ToSupervisor {
         /// What was found, for the log.
         what: String,
     },
+    /// What it has seen by now of the calls that it also sends to a version beside. Again whenever there is more, but not more often than
+    /// once a second for a service, and on every new connection.
+    Shadowed(Shadowed),
 }
 
 /// Who is calling, and what it already has.
@@ -305,6 +309,9 @@ pub struct ServiceRoute {
     /// [`Target::version`] who does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// Which of the calls are also sent to the version beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowRoute>,
 }
 
 /// One worker that answers a service, reached by a channel.
@@ -407,6 +414,7 @@ mod tests {
             denied: false,
             targets,
             rules: Vec::new(),
+            shadow: None,
         };
         let heard: FirstRoute = rmp_serde::from_slice(&rmp_serde::to_vec_named(&route).unwrap()).unwrap();
         assert_eq!((heard.service, heard.targets), (route.service, route.targets));

@@ -1,19 +1,21 @@
 //! Calls of one service: chosen targets, waits and retries, within the deadline.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use mortise_control::{ChannelId, ServiceName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shm_rpc::{CallOptions, Deadline, Encoded, Encoding, Payload, Reply, Tags};
+use shm_rpc::{CallOptions, Deadline, Encoded, Encoding, Payload, Reply, Tags, With};
+use tokio::sync::oneshot;
 
 use super::incoming::named;
 use super::method::{Method, Repeat, method_id};
 use super::options::{Options, Patience};
-use super::routes::Routes;
+use super::routes::{Outgoing, Routes};
 use super::{CallError, Failure};
 use crate::figures::Outcome;
+use crate::shadow::{Answered, Copy, Heard, Shadow, Verdict, compare_answers};
 
 /// Calls one service, whichever workers answer it: what a typed client is made of. Clones are cheap.
 ///
@@ -77,12 +79,18 @@ impl Caller {
     pub async fn call<A, T, E>(&self, method: &Method, arguments: &A) -> Result<T, CallError<E>>
     where
         A: Serialize + Sync,
-        T: DeserializeOwned,
-        E: DeserializeOwned,
+        T: Serialize + DeserializeOwned,
+        E: Serialize + DeserializeOwned,
     {
         let running = self.routes.counter.begin();
-        let payload = |encoding| Encoded(encoding, arguments);
-        let result = self.exchange(method.name(), method.id(), method.repeat(), payload).await;
+        let result = match self.routes.shadow(method.repeat()) {
+            None => {
+                let payload = |encoding| Encoded(encoding, arguments);
+                self.exchange(method.name(), method.id(), method.repeat(), payload).await
+            }
+            // On the heap: calls that have no copy do not carry it about.
+            Some(shadow) => Box::pin(self.exchange_and_copy::<A, T, E>(method, arguments, shadow)).await,
+        };
         let result = match result.and_then(|reply| reply.decode::<T, E>()) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(CallError::Module(error)),
@@ -117,14 +125,31 @@ impl Caller {
         payload: impl Fn(Encoding) -> P,
     ) -> Result<Reply, Failure> {
         let options = self.options.now();
+        if options.shadow && repeat != Repeat::Idempotent {
+            return Err(refused_to_a_copy(self.routes.service.as_str(), name));
+        }
+        self.exchange_with(name, method, repeat, payload, &options, None).await.map(|(reply, _)| reply)
+    }
+
+    /// Sends what can be sent, beginning with the target that has been picked already, if one has.
+    async fn exchange_with<P: Payload>(
+        &self,
+        name: &str,
+        method: u32,
+        repeat: Repeat,
+        payload: impl Fn(Encoding) -> P,
+        options: &CallOptions,
+        mut first: Option<Arc<Outgoing>>,
+    ) -> Result<(Reply, Encoding), Failure> {
         let mut attempts = Attempts::default();
         loop {
-            let target = match self.routes.pick(&options.tags, &attempts.failed) {
+            let picked = first.take().or_else(|| self.routes.pick(&options.tags, &attempts.failed));
+            let target = match picked {
                 Some(target) => target,
-                None => attempts.next_target(&self.routes, &options).await?,
+                None => attempts.next_target(&self.routes, options).await?,
             };
-            let failure = match target.client.call_async(method, &options, payload(target.encoding)).await {
-                Ok(reply) => return Ok(reply),
+            let failure = match target.client.call_async(method, options, payload(target.encoding)).await {
+                Ok(reply) => return Ok((reply, target.encoding)),
                 Err(failure) => failure,
             };
             if matches!(failure, Failure::ProtocolViolation(_)) {
@@ -133,6 +158,111 @@ impl Caller {
             attempts.note(target.id, failure, repeat).map_err(|it| named(it, self.routes.service.as_str(), name))?;
         }
     }
+}
+
+impl Caller {
+    /// The same as [`Self::exchange`], and a copy goes to the version beside. The call does not wait for it.
+    async fn exchange_and_copy<A, T, E>(
+        &self,
+        method: &Method,
+        arguments: &A,
+        shadow: Arc<Shadow>,
+    ) -> Result<Reply, Failure>
+    where
+        A: Serialize + Sync,
+        T: Serialize + DeserializeOwned,
+        E: Serialize + DeserializeOwned,
+    {
+        let (name, id, repeat) = (method.name(), method.id(), method.repeat());
+        let options = self.options.now();
+        let target = self.routes.pick(&options.tags, &[]);
+        let encoded = &Requests::new(arguments);
+        let payload = |encoding| With(move |out: &mut shm_rpc::Writer<'_>| out.put(encoded.of(encoding)?));
+        let begun = Instant::now();
+        // A copy has no copies; and a call that the version beside answers anyway says nothing.
+        let of_charge = target.as_ref().filter(|it| !options.shadow && !shadow.reaches(it.id));
+        let heard = of_charge.and_then(|_| self.begin_copy::<T, E>(method, &options, encoded, &shadow));
+        drop(shadow);
+        let (reply, encoding) = self.exchange_with(name, id, repeat, payload, &options, target).await?;
+        if let Some(heard) = heard {
+            let took = begun.elapsed();
+            // Nobody listens to what comes when the copy has been given up.
+            drop(heard.send(Heard { answer: Answered::new(&reply, encoding), took }));
+        }
+        Ok(reply)
+    }
+
+    /// Begins a copy in a task of its own, which is to be told how the call was answered; none: there is no room, or no runtime.
+    fn begin_copy<T, E>(
+        &self,
+        method: &Method,
+        options: &CallOptions,
+        requests: &Requests<'_, impl Serialize>,
+        shadow: &Shadow,
+    ) -> Option<oneshot::Sender<Heard>>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Serialize + DeserializeOwned,
+    {
+        let book = &shadow.book;
+        let ready = shadow.target().zip(book.place()).zip(tokio::runtime::Handle::try_current().ok());
+        let Some(((target, place), runtime)) = ready else {
+            book.note(method.name(), Verdict::Skipped);
+            return None;
+        };
+        let request = requests.of(target.encoding).ok()?;
+        let (sender, heard) = oneshot::channel();
+        let copy = Copy {
+            method: (method.name(), method.id()),
+            options: *options,
+            request: Arc::clone(request),
+            target: Arc::clone(target),
+            routes: Arc::clone(&self.routes),
+            book: Arc::clone(book),
+            place,
+            in_force: shadow.in_force(),
+            heard,
+            compare: compare_answers::<T, E>,
+        };
+        drop(runtime.spawn(copy.run()));
+        Some(sender)
+    }
+}
+
+/// The request of a call that is sent twice: encoded once for each encoding that one of its targets has, which is one as a rule.
+struct Requests<'a, A> {
+    arguments: &'a A,
+    positional: OnceLock<Result<Arc<[u8]>, Failure>>,
+    by_name: OnceLock<Result<Arc<[u8]>, Failure>>,
+}
+
+impl<'a, A: Serialize> Requests<'a, A> {
+    const fn new(arguments: &'a A) -> Self {
+        Self { arguments, positional: OnceLock::new(), by_name: OnceLock::new() }
+    }
+
+    fn of(&self, encoding: Encoding) -> Result<&Arc<[u8]>, Failure> {
+        let place = match encoding {
+            Encoding::Positional => &self.positional,
+            Encoding::ByName => &self.by_name,
+        };
+        let encode = || {
+            let bytes = match encoding {
+                Encoding::Positional => rmp_serde::to_vec(self.arguments),
+                Encoding::ByName => rmp_serde::to_vec_named(self.arguments),
+            };
+            bytes.map(Arc::from).map_err(|it| Failure::Invalid(format!("encoding: {it}")))
+        };
+        place.get_or_init(encode).as_ref().map_err(Clone::clone)
+    }
+}
+
+#[cold]
+fn refused_to_a_copy(service: &str, method: &str) -> Failure {
+    Failure::Invalid(format!(
+        "{service}.{method} was not called: this is a copy of a call, made to compare a new version's answers, and {method} is not \
+         marked #[idempotent]"
+    ))
 }
 
 /// What became of a call at the targets that were tried.

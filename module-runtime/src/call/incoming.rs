@@ -58,7 +58,7 @@ impl Incoming {
         F: Future<Output = Result<T, E>>,
     {
         let source = Arc::clone(&self.source);
-        let running = source.counter.begin();
+        let running = counted(&self.call, &source);
         let Some((call, arguments)) = self.begin::<A>() else { return };
         let context = context(&call, &source, method);
         let outcome = context.scope(caught(handler(arguments))).await;
@@ -73,7 +73,7 @@ impl Incoming {
         E: Serialize,
     {
         let source = Arc::clone(&self.source);
-        let running = source.counter.begin();
+        let running = counted(&self.call, &source);
         let Some((call, arguments)) = self.begin::<A>() else { return };
         let context = context(&call, &source, method);
         let outcome = context.sync_scope(|| catch_unwind(AssertUnwindSafe(|| handler(arguments))));
@@ -82,10 +82,10 @@ impl Incoming {
 
     /// Answers that the service has no such method.
     pub fn unknown_method(self) {
-        let running = self.source.counter.begin();
+        let running = counted(&self.call, &self.source);
         let method = self.call.method();
         self.call.fail(&Failure::Invalid(no_method(self.source.service, method)));
-        running.end(Outcome::Failed);
+        end(running, Outcome::Failed);
     }
 
     /// The arguments, unless the call is too late or they are none; then it has been answered.
@@ -101,6 +101,17 @@ impl Incoming {
                 None
             }
         }
+    }
+}
+
+/// The call in the figures. A copy is in none: they tell what the callers get, and a version is judged by them.
+fn counted<'a>(call: &Call<'static>, source: &'a Source) -> Option<Running<'a>> {
+    (!call.is_shadow()).then(|| source.counter.begin())
+}
+
+fn end(running: Option<Running<'_>>, outcome: Outcome) {
+    if let Some(running) = running {
+        running.end(outcome);
     }
 }
 
@@ -128,22 +139,22 @@ fn finish<T: Serialize, E: Serialize>(
     source: &Source,
     method: &'static Method,
     outcome: Result<Result<T, E>, Panicked>,
-    running: Running<'_>,
+    running: Option<Running<'_>>,
 ) {
     match outcome {
         Ok(Ok(value)) => {
             call.reply(Encoded(source.encoding, &value));
-            running.end(Outcome::Answered);
+            end(running, Outcome::Answered);
         }
         Ok(Err(error)) => {
             call.fault(Encoded(source.encoding, &error));
-            running.end(Outcome::Failed);
+            end(running, Outcome::Failed);
         }
         Err(Panicked) => {
             // The panic hook has printed message and place; the caller may belong to somebody else and gets neither.
             tracing::error!(service = source.service, method = method.name(), "the method panicked");
             call.fail(&Failure::Internal(format!("{}.{} panicked", source.service, method.name())));
-            running.end(Outcome::Failed);
+            end(running, Outcome::Failed);
         }
     }
 }

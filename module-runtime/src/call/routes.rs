@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use mortise_control::routing::{Asked, Rule, choose, tags};
+use mortise_control::shadow::ShadowRoute;
 use mortise_control::{ChannelId, ServiceName, ToSupervisor};
 use semver::Version;
 use shm_rpc::{Deadline, Encoding, Tags};
@@ -13,7 +15,9 @@ use tokio::sync::Notify;
 
 use super::Failure;
 use super::context::random;
+use super::method::Repeat;
 use crate::figures::Counter;
+use crate::shadow::{Book, Shadow};
 use crate::worker::Reports;
 
 // Every tag that a route can name fits into a call.
@@ -77,6 +81,7 @@ struct Table {
     routes: Vec<Route>,
     ruled: Option<Box<Ruled>>,
     expected: Expected,
+    shadow: Option<Arc<Shadow>>,
 }
 
 /// The routes of one service.
@@ -85,6 +90,10 @@ pub(crate) struct Routes {
     pub(crate) service: ServiceName,
     pub(crate) counter: Counter,
     table: ArcSwap<Table>,
+    /// Whether the table has a shadow: all that a call looks at where there is none.
+    shadows: AtomicBool,
+    /// The comparison that there is or was last.
+    book: Mutex<Option<Arc<Book>>>,
     changed: Notify,
     reports: Reports,
 }
@@ -122,13 +131,63 @@ fn less_busy<'a>(routes: &'a [Route], except: &[ChannelId]) -> Option<&'a Arc<Ou
 
 impl Routes {
     pub(crate) fn new(service: ServiceName, counter: Counter, reports: Reports) -> Self {
-        Self { service, counter, table: ArcSwap::default(), changed: Notify::new(), reports }
+        Self {
+            service,
+            counter,
+            table: ArcSwap::default(),
+            shadows: AtomicBool::new(false),
+            book: Mutex::default(),
+            changed: Notify::new(),
+            reports,
+        }
     }
 
     /// Puts these in force for every later call, and wakes those that wait for a target.
-    pub(crate) fn replace(&self, routes: Vec<Route>, ruled: Option<Ruled>, expected: Expected) {
-        self.table.store(Arc::new(Table { routes, ruled: ruled.map(Box::new), expected }));
+    pub(crate) fn replace(
+        &self,
+        routes: Vec<Route>,
+        ruled: Option<Ruled>,
+        expected: Expected,
+        shadow: Option<(ShadowRoute, Vec<Arc<Outgoing>>)>,
+    ) {
+        let shadow = shadow.map(|(route, targets)| self.shadow_of(route, targets));
+        self.shadows.store(shadow.is_some(), Relaxed);
+        self.table.store(Arc::new(Table { routes, ruled: ruled.map(Box::new), expected, shadow }));
         self.changed.notify_waiters();
+    }
+
+    /// The one that there is, if nothing about it changes: its copies go on.
+    fn shadow_of(&self, route: ShadowRoute, targets: Vec<Arc<Outgoing>>) -> Arc<Shadow> {
+        let table = self.table.load();
+        if let Some(shadow) = table.shadow.as_ref().filter(|it| it.is(&route, &targets)) {
+            return Arc::clone(shadow);
+        }
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = book.take().filter(|it| it.run == route.run);
+        let new = || Arc::new(Book::new(self.service.clone(), route.run, self.reports.clone()));
+        let book = book.insert(known.unwrap_or_else(new));
+        Arc::new(Shadow::new(route, targets, Arc::clone(book)))
+    }
+
+    /// Where a call of a method is to be sent as well: one of the share, and only if it may be executed twice.
+    pub(crate) fn shadow(&self, repeat: Repeat) -> Option<Arc<Shadow>> {
+        if repeat != Repeat::Idempotent || !self.shadows.load(Relaxed) {
+            return None;
+        }
+        self.table.load().shadow.as_ref().filter(|it| it.takes_next()).map(Arc::clone)
+    }
+
+    /// What has been compared so far.
+    #[cfg(test)]
+    pub(crate) fn compared(&self) -> Option<mortise_control::shadow::Shadowed> {
+        self.book.lock().unwrap().as_ref().map(|it| it.told())
+    }
+
+    /// Tells the supervisor, which has come, what has been compared so far.
+    pub(crate) fn tell_again(&self) {
+        if let Some(book) = &*self.book.lock().unwrap_or_else(PoisonError::into_inner) {
+            book.tell();
+        }
     }
 
     /// A target for a call with these tags, none of those in `except`: of the version that a rule says, if one does.

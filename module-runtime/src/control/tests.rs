@@ -220,6 +220,7 @@ fn route(line: &Line, epoch: u64, channels: &[ChannelId]) {
                 denied: false,
                 targets,
                 rules: Vec::new(),
+                shadow: None,
             }],
         },
         &[],
@@ -543,6 +544,7 @@ fn what_is_longer_than_a_packet_arrives_both_ways() {
         denied: false,
         targets: targets.clone(),
         rules: Vec::new(),
+        shadow: None,
     };
     line.welcome(&[]);
     line.say(&ToWorker::Routes { epoch: 3, services: (0..2000).map(route).collect() }, &[]);

@@ -232,10 +232,11 @@ impl State {
         let Some(routes) = self.routes.get(service) else { return };
         let told = self.told.get(service);
         let targets = told.map_or(&[][..], |it| it.targets.as_slice());
-        let opened = |target: &Target| match self.channels.get(&target.channel)? {
+        let caller = |channel: &ChannelId| match self.channels.get(channel)? {
             Channel::Caller(outgoing, held) if held.service == *service => Some(Arc::clone(outgoing)),
             _ => None,
         };
+        let opened = |target: &Target| caller(&target.channel);
         let open = targets.iter().filter_map(|it| opened(it).map(|channel| Route { channel, weight: it.weight }));
         let rules = told.map_or(&[][..], |it| it.rules.as_slice());
         let ruled = (!rules.is_empty()).then(|| {
@@ -257,7 +258,13 @@ impl State {
             Some(Offer::Published | Offer::Own) | None => Expected::Somebody,
         };
         let open = open.chain(own).collect();
-        routes.replace(open, ruled, expected);
+        let shadow = told.and_then(|it| it.shadow.as_ref()).and_then(|it| {
+            let is_target = |channel: &&ChannelId| targets.iter().any(|it| it.channel == **channel);
+            let channels = it.channels.iter().filter(is_target);
+            let channels: Vec<_> = channels.filter_map(caller).collect();
+            (!channels.is_empty()).then(|| (it.clone(), channels))
+        });
+        routes.replace(open, ruled, expected, shadow);
     }
 }
 

@@ -141,6 +141,7 @@ impl Shared {
         for worker in &state.http_drained {
             self.reports.send(ToSupervisor::HttpDrained { worker: *worker });
         }
+        state.routes.values().for_each(|it| it.tell_again());
         drop(state);
         self.welcomed.send_replace(true);
     }

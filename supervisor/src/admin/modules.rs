@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::error::not_found;
 use super::extract::{InPath, InQuery};
 use super::{Access, Caller, Shared};
-use crate::api::{ApiError, ModuleStatus};
+use crate::api::{ApiError, ModuleStatus, ShadowReport};
 
 /// Whose.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -67,6 +67,24 @@ pub(super) async fn one(
     let snapshot = shared.api.handle.snapshot().await;
     let found = snapshot.modules.iter().find(|it| it.tenant == of.tenant && it.module == of.module);
     found.map(|it| Json(ModuleStatus::clone(it))).ok_or_else(|| no_module(&of))
+}
+
+/// What came of sending calls to the version beside as well, as the callers tell it.
+#[utoipa::path(get, path = "/v1/modules/{tenant}/{module}/shadow", tag = "modules", params(OneModule), responses((status = 200, body = ShadowReport)))]
+pub(super) async fn shadow(
+    State(shared): State<Shared>,
+    caller: Caller,
+    InPath(of): InPath<OneModule>,
+) -> Result<Json<ShadowReport>, ApiError> {
+    caller.may(Access::Read(&of.tenant))?;
+    let state = shared.api.handle.state();
+    let found = state.modules.iter().find(|it| it.tenant == of.tenant && it.module == of.module);
+    let report = &found.ok_or_else(|| no_module(&of))?.shadow;
+    let report = report.as_ref().ok_or_else(|| {
+        not_found(format!("no calls of {}/{} are or were sent to a version beside as well", of.tenant, of.module))
+            .remedy("`mortise shadow start MODULE PERCENT` begins with it, where a version runs beside.")
+    })?;
+    Ok(Json(ShadowReport::clone(report)))
 }
 
 /// There is no such module.

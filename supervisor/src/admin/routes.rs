@@ -39,6 +39,7 @@ fn documented() -> OpenApiRouter<Shared> {
     let quick = OpenApiRouter::new()
         .routes(routes!(modules::list))
         .routes(routes!(modules::one))
+        .routes(routes!(modules::shadow))
         .routes(routes!(operations::submit, operations::list))
         .routes(routes!(routing::list))
         .routes(routes!(groups::list))

@@ -132,6 +132,19 @@ pub enum Request {
         /// How many percent, 0 to 100.
         percent: u32,
     },
+    /// Send so many percent of the calls of idempotent methods that the version in charge answers to the version beside as well, and compare
+    /// the answers: done when every caller knows it. From 0 on a comparison begins anew; 0 ends it, and its report stays until the
+    /// version beside goes.
+    Shadow {
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantName,
+        /// Which module.
+        #[schema(value_type = String)]
+        module: ModuleName,
+        /// How many percent, 0 to 100.
+        percent: u32,
+    },
     /// Put the version that is kept frozen in charge again; the one that was in charge is kept in its place.
     Rollback {
         /// Whose.
@@ -351,6 +364,7 @@ impl Request {
             | Self::SteerSwap { tenant, .. }
             | Self::StartBeside { tenant, .. }
             | Self::Share { tenant, .. }
+            | Self::Shadow { tenant, .. }
             | Self::Rollback { tenant, .. }
             | Self::Discard { tenant, .. }
             | Self::Scale { tenant, .. }
@@ -397,6 +411,7 @@ impl Request {
             | Self::SteerSwap { module, .. }
             | Self::StartBeside { module, .. }
             | Self::Share { module, .. }
+            | Self::Shadow { module, .. }
             | Self::Rollback { module, .. }
             | Self::Discard { module, .. }
             | Self::Scale { module, .. }

@@ -9,7 +9,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ModuleLimits, Operation, TenantStatus};
+use super::{ModuleLimits, Operation, ShadowReport, TenantStatus};
 
 /// The whole state at one moment. The loop publishes a new one after each change; readers never wait for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -141,6 +141,13 @@ pub struct ModuleStatus {
     /// The swap that raises that share by steps is paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beside_paused: bool,
+    /// How many percent of the calls of the version in charge are also sent to the version beside, to compare the answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside_shadow: Option<u32>,
+    /// What came of that: `GET /v1/modules/{tenant}/{module}/shadow` has it.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub shadow: Option<Arc<ShadowReport>>,
     /// Limits of its workers that hold instead of those of its module.toml.
     #[serde(default, skip_serializing_if = "ModuleLimits::is_empty")]
     pub limits: ModuleLimits,

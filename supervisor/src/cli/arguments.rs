@@ -157,6 +157,9 @@ pub enum Command {
         #[arg(value_name = "PERCENT", value_parser = super::target::percent)]
         percent: u32,
     },
+    /// Try the version that runs beside the one in charge on real calls: both answer them, and the answers are compared.
+    #[command(subcommand)]
+    Shadow(Shadow),
     /// End the version that is kept frozen, or that runs beside the one in charge, and print what was given back.
     Discard {
         /// Which module.
@@ -283,6 +286,30 @@ pub enum Route {
     },
     /// Take back what was applied last; the routes before it are in force again.
     Rollback,
+}
+
+/// What to do with a version beside before it answers anybody.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Shadow {
+    /// Send a share of the calls to the version beside as well. Only calls of methods that are idempotent; its answers are compared and
+    /// dropped. Begins a new report, or changes the share of the one that is under way.
+    Start {
+        /// Which module.
+        module: ModuleName,
+        /// How many percent, like 5 or 5%; 1 to 100.
+        #[arg(value_name = "PERCENT", value_parser = super::target::percent_of_some)]
+        percent: std::num::NonZeroU32,
+    },
+    /// Send it nothing more. The report stays until the version beside goes.
+    Stop {
+        /// Which module.
+        module: ModuleName,
+    },
+    /// Show how its answers differ: how often, the first field, sizes, and what they took.
+    Report {
+        /// Which module.
+        module: ModuleName,
+    },
 }
 
 /// What to do with groups of modules.

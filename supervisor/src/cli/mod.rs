@@ -27,6 +27,7 @@ mod ps;
 mod routes;
 mod screen;
 mod session;
+mod shadow;
 mod shutdown;
 mod status;
 mod streams;
@@ -127,6 +128,7 @@ async fn dispatch(session: &Session, global: &arguments::Global, command: Comman
         Command::Share { module, percent } => {
             operations::change(session, Request::Share { tenant, module, percent }).await
         }
+        Command::Shadow(asked) => shadow::shadow(session, asked).await,
         Command::Discard { module } => operations::change(session, Request::Discard { tenant, module }).await,
         Command::Scale { module, instances } => {
             operations::change(session, Request::Scale { tenant, module, instances: instances.0 }).await
@@ -189,6 +191,7 @@ fn names(command: &Command) -> Vec<Name> {
         | Command::Scale { module: it, .. }
         | Command::Logs { module: it, .. } => vec![module(it)],
         Command::Limits(it) => vec![module(&it.module)],
+        Command::Shadow(it) => vec![module(shadow::module(it))],
         Command::Status { module: it } => it.iter().map(module).collect(),
         Command::Publish(it) | Command::Unpublish(it) => {
             let service = it.service.iter().map(|it| Name::Service(it.to_string()));

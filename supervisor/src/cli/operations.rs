@@ -108,6 +108,7 @@ fn doing(request: &Request) -> String {
         Request::SteerSwap { module, .. } => format!("steering the swap of {module}"),
         Request::StartBeside { module, version, .. } => format!("starting {module}@{version} beside"),
         Request::Share { module, .. } => format!("sharing the calls of {module}"),
+        Request::Shadow { module, .. } => format!("shadowing the calls of {module}"),
         Request::Rollback { module, .. } => format!("rolling {module} back"),
         Request::Discard { module, .. } => format!("ending what is kept or runs beside of {module}"),
         Request::Scale { module, .. } => format!("scaling {module}"),
@@ -152,6 +153,13 @@ fn done(request: &Request) -> String {
         Request::Share { module, percent, .. } => {
             format!("the version beside gets {percent} % of what no route decides for {module}")
         }
+        Request::Shadow { module, percent: 0, .. } => {
+            format!("no calls of {module} go to the version beside as well; its report stays until that version goes")
+        }
+        Request::Shadow { module, percent, .. } => format!(
+            "the version beside gets {percent} % of the calls of idempotent methods of {module} as well; `mortise shadow report {module}` \
+             shows how its answers differ"
+        ),
         Request::Rollback { module, .. } => format!("rolled {module} back"),
         Request::Discard { module, .. } => format!("ended what was kept or ran beside of {module}"),
         Request::Scale { module, instances, .. } => match instances {

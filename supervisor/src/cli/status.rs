@@ -46,6 +46,9 @@ fn one(screen: Screen, module: &ModuleStatus, now: Timestamp) -> String {
         let paused = if module.beside_paused { paint.warn(": its swap is paused") } else { String::new() };
         let share = module.beside_share.unwrap_or(0);
         let _ = writeln!(text, "beside     {version}  gets {share} % of what no route decides{paused}");
+        if let Some(percent) = module.beside_shadow {
+            let _ = writeln!(text, "shadow     {percent} % of the calls of idempotent methods go to {version} as well");
+        }
     }
     if !module.limits.is_empty() {
         let _ = writeln!(text, "limits     {}  instead of module.toml", limits::said(&module.limits));

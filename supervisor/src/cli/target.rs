@@ -51,6 +51,12 @@ pub fn percent(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| "no share like 5 or 5%, from 0 to 100".to_owned())
 }
 
+/// Reads a share in percent that is not nothing.
+pub fn percent_of_some(text: &str) -> Result<std::num::NonZeroU32, String> {
+    let number = percent(text).ok().and_then(std::num::NonZeroU32::new);
+    number.ok_or_else(|| "no share like 5 or 5%, from 1 to 100".to_owned())
+}
+
 impl FromStr for ModuleTarget {
     type Err = String;
 

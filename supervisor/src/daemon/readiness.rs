@@ -170,6 +170,8 @@ mod tests {
             beside: None,
             beside_share: None,
             beside_paused: false,
+            beside_shadow: None,
+            shadow: None,
             limits: crate::api::ModuleLimits::default(),
             installed: Vec::new(),
             services: Vec::new(),

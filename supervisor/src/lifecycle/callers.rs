@@ -40,9 +40,11 @@ impl State {
                 let version = callee.filter(|_| !rules.is_empty()).map(share);
                 Target { channel, weight: callee.map_or(1, |it| self.default_share(it)), version }
             };
-            let targets = self.targets(id, &service, !rules.is_empty()).into_iter().map(target).collect();
+            let channels = self.targets(id, &service, !rules.is_empty());
+            let shadow = self.shadow_route(id, &service, &channels);
+            let targets = channels.into_iter().map(target).collect();
             let (offer, denied) = (self.offer(id, &service), self.denies(id, &service));
-            routes.push(ServiceRoute { service, offer, denied, targets, rules });
+            routes.push(ServiceRoute { service, offer, denied, targets, rules, shadow });
         }
         self.send_routes(id, routes, turn);
     }
@@ -81,7 +83,7 @@ impl State {
         self.modules.get(&worker.key).is_some_and(|it| worker.cohort <= it.record.cohort || it.is_beside(worker.cohort))
     }
 
-    fn providers(&self, caller: &Worker, service: &ServiceName) -> impl Iterator<Item = &Worker> {
+    pub(super) fn providers(&self, caller: &Worker, service: &ServiceName) -> impl Iterator<Item = &Worker> {
         let publisher = self.publisher(&caller.key.tenant, service);
         let module = publisher.and_then(|it| self.modules.get(it));
         module.into_iter().flat_map(|it| &it.workers).filter_map(|it| self.slots.get(*it))

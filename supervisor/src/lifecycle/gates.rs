@@ -68,7 +68,7 @@ impl Measured {
         let per_call = |amount: u128| u64::try_from(amount.checked_div(self.calls.into())?).ok();
         match figure {
             Figure::ErrorRate => per_call(u128::from(self.errors.min(self.calls)) * 1_000_000),
-            Figure::P99 => p99(&self.latency_log2),
+            Figure::P99 => quantile(&self.latency_log2, 99),
             Figure::Cpu => per_call(u128::from(self.cpu_usec?) * 1_000),
             Figure::Memory => self.memory_bytes,
             Figure::Restarts => Some(self.restarts),
@@ -76,10 +76,10 @@ impl Measured {
     }
 }
 
-/// The latency that 99 of 100 are below. Within a bucket, which reaches from a power of two to the next, calls are taken to be spread evenly.
-fn p99(buckets: &[u64; BUCKETS]) -> Option<u64> {
+/// The latency that so many of 100 are below. Within a bucket, which reaches from a power of two to the next, calls are taken to be spread evenly.
+pub(super) fn quantile(buckets: &[u64; BUCKETS], percent: u128) -> Option<u64> {
     let all: u128 = buckets.iter().map(|it| u128::from(*it)).sum();
-    let rank = (all * 99).div_ceil(100);
+    let rank = (all * percent).div_ceil(100);
     let mut below = 0;
     for (index, count) in buckets.iter().enumerate() {
         let count = u128::from(*count);
@@ -258,12 +258,12 @@ mod tests {
     #[test]
     fn the_99th_of_a_hundred_is_found_in_its_bucket() {
         let mut buckets = [0; BUCKETS];
-        assert_eq!(p99(&buckets), None);
+        assert_eq!(quantile(&buckets, 99), None);
         (buckets[0], buckets[5]) = (98, 2);
         // Half-way through 2^14 to 2^15.
-        assert_eq!(p99(&buckets), Some((1 << 14) + (1 << 13)));
+        assert_eq!(quantile(&buckets, 99), Some((1 << 14) + (1 << 13)));
         buckets[0] = 9_998;
-        assert_eq!(p99(&buckets), Some(1_024 * 9_900 / 9_998));
+        assert_eq!(quantile(&buckets, 99), Some(1_024 * 9_900 / 9_998));
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl State {
             ToSupervisor::Drained { .. } => self.drained(id, turn),
             ToSupervisor::Pong { nonce, healthy } => self.pong(id, nonce, healthy, turn),
             ToSupervisor::Violation { channel, what } => self.violation(id, channel, &clip(&what), turn),
+            ToSupervisor::Shadowed(shadowed) => self.shadowed(id, shadowed, turn),
         }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! The way through it: `state` (events in, rules until nothing is left to do), `touched` (whose rules run), `journal` (what goes to
 //! disk, and what follows when it is there). Then by subject: `requests`, `admission`, `refusals` and `operation`, `progress`;
-//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`, `rollout`, `gates`; `channel`, `callers`, `reports`;
+//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`, `rollout`, `gates`, `shadow`; `channel`, `callers`, `reports`;
 //! `ingress`, `routes`; `groups`, `lanes`; `tenants`, `quota`, `sharing`; `resources`;
 //! `restore`, `stop`; `snapshot` (what is shown) and `marked` (what of it may have changed).
 
@@ -43,6 +43,7 @@ mod resources;
 mod restore;
 mod rollout;
 mod routes;
+mod shadow;
 mod sharing;
 mod slots;
 mod snapshot;

@@ -133,6 +133,8 @@ impl State {
                 let before = std::mem::replace(&mut module.record, record);
                 module.keep_over &= before.kept == module.record.kept;
                 module.withheld &= before.beside == module.record.beside;
+                let run = module.record.beside.as_ref().map_or(0, |it| it.shadow_run);
+                self.turn_shadowing_to(&key, run);
                 self.spread_limits(&key);
                 self.index(&key);
                 self.touched.http = true;
@@ -149,6 +151,7 @@ impl State {
             Change::RemoveModule(key) => {
                 self.unindex(&key);
                 self.modules.remove(&key);
+                self.turn_shadowing_to(&key, 0);
                 self.touched.http = true;
             }
             Change::PutVersion(version) => {

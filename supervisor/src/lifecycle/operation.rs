@@ -208,6 +208,7 @@ impl Op {
                 | Request::Unpublish { .. }
                 | Request::StartBeside { .. }
                 | Request::Share { .. }
+                | Request::Shadow { .. }
                 | Request::Swap { rollout: Some(_), .. }
         );
         of_a_module || self.concerns_group() || self.concerns_routes() || self.concerns_sharing()
@@ -424,6 +425,7 @@ pub(super) fn ended(op: &Op, result: Result<(), ApiError>, at: Timestamp) -> Ope
         | Request::Publish { .. }
         | Request::Unpublish { .. }
         | Request::Share { .. }
+        | Request::Shadow { .. }
         | Request::SteerSwap { .. }
         | Request::SetLimits { .. }
         | Request::ApplyRoutes { .. }
@@ -456,6 +458,7 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::SteerSwap { to: Steering::Abort, .. } => "abort swap",
         Request::StartBeside { .. } => "start beside",
         Request::Share { .. } => "share",
+        Request::Shadow { .. } => "shadow",
         Request::Rollback { .. } => "rollback",
         Request::Discard { .. } => "discard",
         Request::Scale { .. } => "scale",

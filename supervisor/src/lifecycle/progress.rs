@@ -84,7 +84,9 @@ impl State {
                 }
                 Some(_) | None => self.operate_start(id, &key, turn),
             },
-            Request::Publish { .. } | Request::Share { .. } => self.operate_routing(id, &key, turn),
+            Request::Publish { .. } | Request::Share { .. } | Request::Shadow { .. } => {
+                self.operate_routing(id, &key, turn);
+            }
             Request::Unpublish { .. } => {
                 self.take_step(id, Step::Close, turn);
                 if self.is_withdrawn(&key) {
@@ -193,7 +195,7 @@ impl State {
         let (Some(module), Some(op)) = (self.modules.get(&key), self.operations.get_mut(id)) else { return };
         let record = match request {
             Request::StartBeside { .. } | Request::Swap { rollout: Some(_), .. } => {
-                let beside = Some(BesideRecord { version, cohort, share: 0, paused: false });
+                let beside = Some(BesideRecord::new(version, cohort));
                 ModuleRecord { beside, ..module.record.clone() }
             }
             // A module of a group may not have run before.

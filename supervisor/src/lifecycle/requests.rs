@@ -217,6 +217,7 @@ impl State {
             Request::StartBeside { tenant, module, version } => self.plan_start_beside(tenant, module, version),
             Request::SteerSwap { tenant, module, to } => self.plan_steer(tenant, module, *to),
             Request::Share { tenant, module, percent } => self.plan_share(tenant, module, *percent),
+            Request::Shadow { tenant, module, percent } => self.plan_shadow(tenant, module, *percent),
             Request::Rollback { tenant, module, keep_ms } => self.plan_rollback(tenant, module, *keep_ms),
             Request::Discard { tenant, module } => self.plan_discard(tenant, module),
             Request::Scale { tenant, module, instances } => self.plan_scale(tenant, module, *instances),

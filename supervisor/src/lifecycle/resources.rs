@@ -146,6 +146,7 @@ impl State {
             | Request::Uninstall { .. }
             | Request::Stop { .. }
             | Request::Share { .. }
+            | Request::Shadow { .. }
             | Request::SteerSwap { .. }
             | Request::Rollback { .. }
             | Request::Discard { .. }

@@ -30,7 +30,7 @@ impl State {
         for record in records.modules {
             let key = record.key.clone();
             state.operations.next_order = state.operations.next_order.max(record.cohort + 1);
-            let beside = record.beside.as_ref().map_or(0, |it| it.cohort + 1);
+            let beside = record.beside.as_ref().map_or(0, |it| it.cohort.max(it.shadow_run) + 1);
             state.operations.next_order = state.operations.next_order.max(beside);
             state.modules.insert(key.clone(), Module { record, ..Module::new(key) });
         }

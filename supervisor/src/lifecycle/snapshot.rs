@@ -82,6 +82,8 @@ impl State {
             beside: module.record.beside.as_ref().map(|it| it.version.clone()),
             beside_share: module.record.beside.as_ref().map(|it| it.share),
             beside_paused: module.record.beside.as_ref().is_some_and(|it| it.paused),
+            beside_shadow: module.record.beside.as_ref().map(|it| it.shadow).filter(|it| *it > 0),
+            shadow: self.shadow_report(module).map(Arc::new),
             limits: module.record.limits,
             installed: installed.collect(),
             services: self.services(module),

@@ -13,6 +13,7 @@ use super::module::{Index, Module};
 use super::operation::Operations;
 use super::resources::Resource;
 use super::routes::RouteBook;
+use super::shadow::Shadowing;
 use super::slots::Slots;
 use super::tenants::TenantBook;
 use super::touched::Touched;
@@ -39,6 +40,8 @@ pub struct State {
     pub(super) index: Index,
     pub(super) routes: RouteBook,
     pub(super) groups: GroupBook,
+    /// What callers have told of comparisons with versions beside.
+    pub(super) shadowings: BTreeMap<ModuleKey, Shadowing>,
     pub(super) tenants: TenantBook,
     pub(super) touched: Touched,
     /// Processes of an earlier supervisor that have not said hello yet.
@@ -80,6 +83,7 @@ impl State {
             index: Index::default(),
             routes: RouteBook::default(),
             groups: GroupBook::default(),
+            shadowings: BTreeMap::new(),
             tenants: TenantBook::default(),
             touched: Touched::default(),
             recovering: BTreeSet::new(),
@@ -158,6 +162,7 @@ impl State {
             Timer::Routes { worker, epoch } => self.routes_timer(*worker, *epoch, turn),
             Timer::Keep { key, cohort } => self.keep_over(key, *cohort),
             Timer::Look(operation) => self.look(operation, turn),
+            Timer::Shadowing(key) => self.show_shadowing(key, turn),
             Timer::Receipt(operation) => self.close_receipt(operation),
             Timer::Quota(tenant) => self.enforce_again(tenant, turn),
             Timer::Persist => self.persist_again(),

@@ -68,6 +68,8 @@ pub enum Timer {
     },
     /// It is time to look at the figures of a swap by steps.
     Look(OperationId),
+    /// What callers have told of a comparison meanwhile is shown.
+    Shadowing(ModuleKey),
     /// The operation's receipt is closed, naming what peers still hold.
     Receipt(OperationId),
     /// A tenant's limits, which the kernel did not take, are tried again.

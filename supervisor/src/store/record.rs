@@ -63,6 +63,20 @@ pub struct BesideRecord {
     /// The swap that raises its share by steps stays where it is.
     #[serde(default)]
     pub paused: bool,
+    /// How many percent of the calls of the version in charge are also sent to it, to compare the answers.
+    #[serde(default)]
+    pub shadow: u32,
+    /// Which comparison that is.
+    #[serde(default)]
+    pub shadow_run: u64,
+}
+
+impl BesideRecord {
+    /// One that has just come: it gets nothing.
+    #[must_use]
+    pub const fn new(version: Version, cohort: u64) -> Self {
+        Self { version, cohort, share: 0, paused: false, shadow: 0, shadow_run: 0 }
+    }
 }
 
 /// An installed version.

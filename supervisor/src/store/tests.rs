@@ -191,6 +191,8 @@ fn module_record(number: u8) -> ModuleRecord {
             cohort: 1,
             share: 5,
             paused: number.is_multiple_of(2),
+            shadow: u32::from(number) % 101,
+            shadow_run: number.into(),
         }),
         limits: crate::api::ModuleLimits::default(),
         instances: number.is_multiple_of(5).then_some(number.into()),
@@ -453,8 +455,11 @@ fn a_newer_store_is_refused_as_it_is_and_an_older_one_is_taken() {
     store.commit(&[Change::PutMeta(MetaRecord::default())]).unwrap();
     drop(store);
     assert_eq!(header(&std::fs::read(&copy).unwrap()), FORMAT);
-    of_format(&rmp_serde::to_vec(&7u32).unwrap());
-    assert_eq!(Store::open(&path).unwrap_err(), StoreError::Newer { path: path.clone(), found: 7, known: FORMAT });
+    of_format(&rmp_serde::to_vec(&(FORMAT + 1)).unwrap());
+    assert_eq!(
+        Store::open(&path).unwrap_err(),
+        StoreError::Newer { path: path.clone(), found: FORMAT + 1, known: FORMAT }
+    );
     of_format(b"\xc1");
     assert!(matches!(Store::open(&path).unwrap_err(), StoreError::Damaged { .. }));
 }

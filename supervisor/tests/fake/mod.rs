@@ -197,6 +197,8 @@ fn status(name: &str) -> ModuleStatus {
         beside: None,
         beside_share: None,
         beside_paused: false,
+        beside_shadow: None,
+        shadow: None,
         limits: mortise_supervisor::api::ModuleLimits::default(),
         installed: vec![installed(Version::new(1, 0, 0))],
         services: vec![],

@@ -33,6 +33,8 @@ fn snapshot(figures: ServiceFigures) -> Arc<Snapshot> {
         beside: None,
         beside_share: None,
         beside_paused: false,
+        beside_shadow: None,
+        shadow: None,
         limits: crate::api::ModuleLimits::default(),
         installed: vec![],
         services: vec![ServiceStatus {

@@ -1,5 +1,6 @@
 //! Workers that lie, and events that come late.
 
+use mortise_control::shadow::Shadowed;
 use mortise_control::{ChannelId, ChannelRole, Hello, Phase, Released, RouteTable, ToSupervisor, Token, WorkerId};
 
 use super::host::Host;
@@ -96,6 +97,8 @@ fn lies_and_late_events_change_nothing() {
         says(ToSupervisor::Pong { nonce: 12, healthy: false }),
         says(ToSupervisor::Violation { channel: foreign, what: "not mine".to_owned() }),
         says(ToSupervisor::Violation { channel: ChannelId(1), what: "not there".to_owned() }),
+        says(ToSupervisor::Shadowed(Shadowed { service: service("spell"), run: 0, methods: Vec::new() })),
+        says(ToSupervisor::Shadowed(Shadowed { service: service("spell"), run: 9, methods: Vec::new() })),
         Event::Exited { worker: old, exit: Exit::default() },
         Event::Exited { worker: nobody, exit: Exit::default() },
         Event::Lost { worker: site, exit: Exit::default() },

@@ -18,6 +18,7 @@ mod rollbacks;
 mod rollouts;
 mod routes;
 mod scale;
+mod shadow;
 mod sharing;
 mod storage;
 mod swaps;

@@ -1,6 +1,7 @@
 //! Random requests, crashes, broken connections, forged messages, failures of store and host, deaths of the supervisor; then
 //! peace. The simulated host checks each action; here it is checked that after the faults what is wanted is what is.
 
+use mortise_control::shadow::Shadowed;
 use mortise_control::{ChannelId, Phase, Released, ToSupervisor, WorkerId};
 use proptest::prelude::*;
 
@@ -52,7 +53,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..25u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..26u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -64,7 +65,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => Just(Command::GroupBusy),
         3 => (0..6u8, 1..3u8, 0..15u8).prop_map(|(module, major, vice)| Command::Vice(module, major, vice)),
         1 => Just(Command::Virtue),
-        3 => (any::<u8>(), 0..11u8).prop_map(|(worker, what)| Command::Forge(worker, what)),
+        3 => (any::<u8>(), 0..12u8).prop_map(|(worker, what)| Command::Forge(worker, what)),
         2 => any::<u8>().prop_map(Command::Die),
     ]
 }
@@ -113,6 +114,7 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         21 => apply_group("words", &[("spell", major), ("legacy", major)], None),
         22 => rollback_group(if major == 1 { "shop" } else { "words" }),
         23 => remove_group("words"),
+        24 => shadow(module, (major as u32 - 1) * 40),
         _ => uninstall(module, Some(major)),
     }
 }
@@ -134,8 +136,9 @@ fn forged(host: &Host, worker: WorkerId, what: u8) -> Event {
         5 => ToSupervisor::Drained { served: 1 },
         6 => ToSupervisor::Violation { channel, what: "a lie".to_owned() },
         7 => ToSupervisor::Want { service: service("markdown") },
-        8 => return Event::Exited { worker: old, exit: crate::lifecycle::Exit::default() },
-        9 => return Event::GroupGone { worker, remains: Remains::default() },
+        8 => ToSupervisor::Shadowed(Shadowed { service: service("spell"), run: 1, methods: Vec::new() }),
+        9 => return Event::Exited { worker: old, exit: crate::lifecycle::Exit::default() },
+        10 => return Event::GroupGone { worker, remains: Remains::default() },
         _ => return Event::Persisted { commit: CommitId(u64::MAX), result: Err("forged".to_owned()) },
     };
     Event::Message { worker, message }

@@ -148,6 +148,10 @@ pub(super) fn share_out(text: &str, percent: u32) -> Request {
     Request::Share { tenant: tenant(), module: name(text), percent }
 }
 
+pub(super) fn shadow(text: &str, percent: u32) -> Request {
+    Request::Shadow { tenant: tenant(), module: name(text), percent }
+}
+
 /// The version that is replaced is kept for ten minutes.
 pub(super) fn swap_and_keep(text: &str, major: u64) -> Request {
     Request::Swap {

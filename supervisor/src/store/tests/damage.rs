@@ -101,12 +101,12 @@ fn a_newer_store_or_copy_is_refused_and_not_made_anew() {
     let database = redb::Database::create(home.path()).unwrap();
     let transaction = database.begin_write().unwrap();
     let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
-    let newer = rmp_serde::to_vec(&7u32).unwrap();
+    let newer = rmp_serde::to_vec(&99u32).unwrap();
     transaction.open_table(table).unwrap().insert("format", newer.as_slice()).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let bytes = std::fs::read(home.path()).unwrap();
-    assert!(matches!(home.open().unwrap_err(), StoreError::Newer { found: 7, .. }));
+    assert!(matches!(home.open().unwrap_err(), StoreError::Newer { found: 99, .. }));
     assert_eq!(std::fs::read(home.path()).unwrap(), bytes, "it is as it was");
 
     let home = Home::new();
