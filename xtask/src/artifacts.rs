@@ -80,6 +80,8 @@ const MODULES: &[Module] = &[
     Module { name: "callers", folder: "tests/modules/callers", program: Some("callers"), files: &[] },
     Module { name: "relay", folder: "tests/modules/relay", program: Some("relay"), files: &[] },
     Module { name: "front", folder: "tests/modules/front", program: Some("front"), files: &[] },
+    Module { name: "trial", folder: "tests/modules/trial", program: Some("trial"), files: &[] },
+    Module { name: "asker", folder: "tests/modules/asker", program: Some("asker"), files: &[] },
     Module { name: "attacker", folder: "tests/modules/attacker", program: Some("attacker"), files: &[] },
 ];
 

@@ -90,6 +90,40 @@ pub struct Passed {
     pub unruly: String,
 }
 
+/// A service that is tried out: what its second version does differently, its configuration says.
+#[module_runtime::service(name = "trial", error = Refused)]
+pub trait Trial {
+    /// The words of a text.
+    #[idempotent]
+    async fn check(&self, text: String) -> Result<Vec<Word>, Refused>;
+    /// Keeps a text; answers with how many there are.
+    fn store(&self, text: String) -> Result<u64, Refused>;
+    /// What this worker has been asked.
+    fn asked(&self) -> Result<Asked, Refused>;
+}
+
+/// A word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// As it is written.
+    pub text: String,
+    /// What was meant.
+    pub suggestion: Option<String>,
+}
+
+/// What a worker has been asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Its version.
+    pub version: String,
+    /// Calls of `check` that were copies.
+    pub copies: u64,
+    /// Calls of `check` that were not.
+    pub checks: u64,
+    /// Calls of `store`.
+    pub stores: u64,
+}
+
 /// A service whose calls must not be executed twice.
 #[module_runtime::service(name = "recorder", error = Refused)]
 pub trait Recorder {
