@@ -14,6 +14,7 @@
 mod after_all;
 mod bombs;
 mod channels;
+mod floods;
 mod lives;
 mod output;
 mod packages;
@@ -46,6 +47,19 @@ const ATTACKS: &[(&str, fn())] = attacks! {
         who_never_maps_its_segment_keeps_nobody_else_waiting,
         a_caller_that_scribbles_over_its_segment_is_killed_and_its_callee_serves_on,
         a_callee_that_scribbles_over_its_segment_is_killed_and_its_caller_goes_on;
+    floods:
+        calls_without_end_are_refused_beyond_their_share,
+        who_takes_no_answers_has_no_further_calls,
+        calls_that_are_cancelled_at_once_keep_nobody_else_waiting,
+        a_bell_that_never_stops_keeps_nobody_else_waiting,
+        lines_without_end_are_dropped_and_counted,
+        packets_that_are_no_messages_cost_nobody_but_their_sender,
+        packets_that_are_too_large_are_not_read,
+        a_message_in_parts_without_end_is_not_collected,
+        messages_without_end_are_read_at_the_supervisor_s_pace,
+        descriptors_that_a_worker_sends_are_kept_by_nobody,
+        connections_without_end_are_taken_at_the_supervisor_s_pace,
+        lies_about_channels_and_workers_change_nothing;
     lives:
         ready_said_again_is_nothing_new,
         a_grandchild_that_is_ready_ends_with_its_first_process,

@@ -38,12 +38,14 @@ pub struct Attack<'a> {
     pub more: &'a str,
     /// Whose module it is: the victims are of `default`.
     pub tenant: &'a str,
+    /// How often it may end before it is given up.
+    pub crashes: u32,
 }
 
 impl<'a> Attack<'a> {
     /// An attack by a worker with small limits and short timeouts.
     pub const fn new(attack: &'a str) -> Self {
-        Self { attack, arguments: &[], more: "", tenant: "default" }
+        Self { attack, arguments: &[], more: "", tenant: "default", crashes: 3 }
     }
 
     fn module_toml(&self) -> String {
@@ -53,8 +55,9 @@ impl<'a> Attack<'a> {
              {more}\n\
              [limits]\nmemory = \"32M\"\ncpu = 0.4\npids = 16\n\
              [timeouts]\nstart = \"5s\"\ndrain = \"1s\"\nstop = \"1s\"\n\
-             [restart]\nbackoff = \"20ms\"\nbackoff_max = \"100ms\"\ncrashes = 3\nstable = \"60s\"\n",
-            more = self.more
+             [restart]\nbackoff = \"20ms\"\nbackoff_max = \"100ms\"\ncrashes = {crashes}\nstable = \"60s\"\n",
+            more = self.more,
+            crashes = self.crashes
         )
     }
 }
@@ -90,6 +93,17 @@ impl Scene {
         let scene = Self { before: Footprint::of(&world), world, dying, since: 0, tenant: RefCell::default() };
         scene.victims_go_on();
         Self { before: Footprint::of(&scene.world), ..scene }
+    }
+
+    /// A tenant for the attacker that may call `unruly`.
+    pub fn allow(&self, tenant: &str) {
+        let tenants = self.world.daemon.ask_json(["tenant", "ls"]).expect("the tenants");
+        if tenants.to_string().contains(&format!("\"{tenant}\"")) {
+            return;
+        }
+        self.world.mortise(&["tenant", "add", tenant]);
+        self.world.mortise(&["tenant", "export", "unruly", tenant]);
+        self.world.mortise(&["--tenant", tenant, "tenant", "import", "unruly", "default"]);
     }
 
     /// Installs the attacker.

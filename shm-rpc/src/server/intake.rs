@@ -12,6 +12,10 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::lock;
 use crate::{CallError, RETRY_AFTER, Violation, clock};
 
+/// Messages that are dealt with here in one go. Before a call there is at most its context; a caller that sends nothing but
+/// cancellations, or calls that are too late, as fast as they are taken, would keep whoever serves others, too, in this loop.
+const PASSES: u32 = 4;
+
 /// The reading end of the caller's ring, and how far its closing has come.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -48,6 +52,8 @@ enum Phase {
 pub(super) enum Next {
     /// A call to be executed, in [`Intake::slot`].
     Call,
+    /// Messages, none of them a call to be executed, and maybe more: others have their turn first.
+    PassedOver,
     /// Nothing now.
     Empty,
     /// Nothing any more: the ring is closed, by either side.
@@ -101,7 +107,7 @@ impl Intake {
     /// The next call. Everything else on the ring is dealt with here.
     #[inline(always)]
     pub(super) fn next(&mut self, shared: &Shared, home: &mut Home) -> Result<Next, Violation> {
-        loop {
+        for _ in 0..PASSES {
             match self.phase {
                 Phase::Open if shared.stop.close_wanted() => {
                     control::set_closed(&shared.port.outbox.memory);
@@ -131,6 +137,7 @@ impl Intake {
                 return Ok(Next::Call);
             }
         }
+        Ok(Next::PassedOver)
     }
 
     /// The first empty slot after `closed` was set is where the ring ends.
@@ -229,5 +236,29 @@ impl Intake {
         }
         self.parked.clear(&shared.port.outbox.memory, bit);
         peek.map(|_| false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Next, PASSES};
+    use crate::{CallOptions, Client, End, Geometry, Server};
+
+    #[test]
+    fn who_sends_nothing_but_cancellations_does_not_keep_the_server() {
+        let geometry = Geometry::new(64, 4096).unwrap();
+        let (caller, callee) = End::pair(geometry, geometry).unwrap();
+        let (client, mut server) = (Client::new(caller), Server::new(callee));
+        let mut under_way = Vec::new();
+        let mut take = |server: &mut Server| server.take_one(&mut |call| under_way.push(call.detach())).unwrap();
+        let calls: Vec<_> = (0..=PASSES).map(|_| client.start(1, &CallOptions::NONE, ()).unwrap()).collect();
+        for _ in &calls {
+            assert!(matches!(take(&mut server), Next::Call));
+        }
+        drop(calls);
+        assert!(matches!(take(&mut server), Next::PassedOver), "others have their turn");
+        let last = client.start(1, &CallOptions::NONE, ()).unwrap();
+        assert!(matches!(take(&mut server), Next::Call), "and then it goes on where it was");
+        drop(last);
     }
 }

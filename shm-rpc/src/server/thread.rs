@@ -40,7 +40,7 @@ impl Server {
     fn serve_until_unwound(&mut self, handler: &mut impl FnMut(Call<'_>)) -> Result<Served, Violation> {
         loop {
             match self.take_next(handler)? {
-                Next::Call => {}
+                Next::Call | Next::PassedOver => {}
                 Next::Over => return Ok(self.drained()),
                 Next::Empty if self.shared.stop.is_gone() => return Ok(self.ended(Ended::CallerGone)),
                 Next::Empty => self.wait()?,
@@ -53,7 +53,7 @@ impl Server {
     pub(crate) fn take_now(&mut self, mut handler: impl FnMut(Call<'_>)) -> Result<Left, Violation> {
         loop {
             match self.take_one(&mut handler)? {
-                Next::Call => {}
+                Next::Call | Next::PassedOver => {}
                 Next::Over => return Ok(Left::Over),
                 Next::Empty => return Ok(Left::Empty),
             }

@@ -84,7 +84,7 @@ impl<H: Serve> Member<H> {
         let handler = &mut self.handler;
         for taken in 0..BUDGET {
             match self.server.take_one(&mut |call| handler.call(call)) {
-                Ok(intake::Next::Call) => {}
+                Ok(intake::Next::Call | intake::Next::PassedOver) => {}
                 Ok(intake::Next::Empty) if taken > 0 => {
                     self.busy(taken, pace);
                     return Next::Busy;

@@ -4,7 +4,9 @@
 //! that finds something out says so in a line of its output.
 
 mod bombs;
+mod calls;
 mod channels;
+mod floods;
 mod lives;
 mod numbers;
 mod output;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         "digs-folders" => bombs::digs_folders(),
 
         "endless-line" => output::endless_line(),
+        "endless-lines" => output::endless_lines(),
         "terminal" => output::terminal(),
 
         "looks-around" => view::looks_around(&rest),
@@ -44,6 +47,19 @@ fn main() -> ExitCode {
         "seals-its-segment" => channels::tampers(channels::Tamper::Seal),
         "never-maps" => channels::never_maps(),
         "scribbles" => channels::scribbles(),
+
+        "calls" => calls::calls(),
+        "keeps-its-answers" => calls::keeps_its_answers(),
+        "cancels" => calls::cancels(),
+        "rings" => calls::rings(),
+
+        "noise" => floods::noise(),
+        "huge-packets" => floods::huge_packets(),
+        "endless-parts" => floods::endless_parts(),
+        "endless-pongs" => floods::endless_pongs(),
+        "descriptors" => floods::descriptors(),
+        "connections" => floods::connections(),
+        "lies" => floods::lies(),
         other => {
             eprintln!("there is no attack {other:?}");
             return ExitCode::from(2);

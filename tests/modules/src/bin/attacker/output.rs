@@ -37,3 +37,13 @@ pub fn terminal() {
     eprintln!("that was all");
     raw.go_on();
 }
+
+/// Lines without an end.
+pub fn endless_lines() {
+    let raw = Raw::ready();
+    std::thread::spawn(|| {
+        let block = b"one more line that nobody needs\n".repeat(1000);
+        while std::io::stdout().lock().write_all(&block).is_ok() {}
+    });
+    raw.go_on();
+}
