@@ -96,7 +96,7 @@ fn a_module_above_its_mark_is_slowed_down_and_not_killed() {
     }
     let first = world.worker("unruly")["worker"].clone();
     let waited = || world.worker("unruly")["pressure"]["memory_usec"].as_u64();
-    world.mortise(&["limits", "unruly", "memory=200M", "memory_high=32M"]);
+    world.mortise(&["limits", "unruly", "memory=200M", "memory_high=29M"]);
     let before = waited().expect("this host measures it");
     world.call("unruly.allocate", &json!({"bytes": 30 << 20})).expect("30 MiB fit into 200 MiB");
     assert!(eventually(|| waited() > Some(before)), "it was not slowed down: {}", world.worker("unruly"));
