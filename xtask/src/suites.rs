@@ -98,7 +98,6 @@ const ALL: &[Suite] = &[
     Suite::Clippy,
     Suite::Unit,
     Suite::System,
-    Suite::Hostile,
     Suite::Docs,
     Suite::Deny,
     Suite::Loom,
