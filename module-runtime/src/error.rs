@@ -38,6 +38,14 @@ pub enum Error {
         /// Those that there are.
         there_are: String,
     },
+    /// State is to be written and not to be read, or the other way round.
+    #[error("the worker has {is} and no {lacks}: a version that hands state over has both")]
+    HalfHandover {
+        /// What there is.
+        is: &'static str,
+        /// What there is not.
+        lacks: &'static str,
+    },
     /// The kernel refused.
     #[error("{doing}: {source}")]
     Os {

@@ -94,7 +94,7 @@ pub use mortise_control::{
 pub use resource::Resource;
 pub use schema::NO_FINGERPRINT;
 pub use shm_rpc::{Deadline, Started, Tags, Trace};
-pub use worker::{Serving, Worker};
+pub use worker::{Serving, StateWriter, Worker};
 
 /// What generated code uses. Not for people.
 #[doc(hidden)]

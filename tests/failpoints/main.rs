@@ -99,6 +99,7 @@ operations! {
     swaps: "swap",
     swaps_that_keep: "swap --keep",
     swaps_to_what_is_never_ready: "swap (never ready)",
+    swaps_that_hand_state_over: "swap (state)",
     swaps_to_what_runs_beside: "swap (from beside)",
     rollbacks: "rollback",
     rollbacks_that_keep: "rollback --keep",

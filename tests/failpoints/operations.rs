@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::table::Answer;
 
-/// What is to be there before an operation: of the module `unruly`, in the versions 1.0.0, 2.0.0 and 3.0.0, which is never ready, and of
-/// `load`, which calls it.
+/// What is to be there before an operation: of the module `unruly`, in the versions 1.0.0, 2.0.0, 3.0.0, which is never ready, and 4.0.0
+/// and 5.0.0, which hand their state over, and of `load`, which calls it.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
     /// Which versions are installed.
@@ -149,6 +149,11 @@ pub const OPERATIONS: &[Operation] = &[
             r#"{"kind": "swap", "version": "3.0.0", "keep_ms": 0}"#,
         )
     },
+    of(
+        "swap (state)",
+        Before { installed: &["1.0.0", "4.0.0", "5.0.0"], running: Some("4.0.0"), ..STOPPED },
+        r#"{"kind": "swap", "version": "5.0.0", "keep_ms": 0}"#,
+    ),
     of("swap (from beside)", BESIDE, r#"{"kind": "swap", "version": "2.0.0", "keep_ms": 0}"#),
     of("rollback", KEEPS, r#"{"kind": "rollback"}"#),
     of("rollback --keep", KEEPS, r#"{"kind": "rollback", "keep_ms": 3600000}"#),

@@ -20,16 +20,18 @@ use crate::other_tenant::OtherTenant;
 use crate::table::{After, Answer, Case, Fault};
 
 /// The versions of `unruly` that are there besides 1.0.0.
-const OTHERS: [&str; 2] = ["2.0.0", NEVER_READY];
+const OTHERS: [&str; 4] = ["2.0.0", NEVER_READY, "4.0.0", "5.0.0"];
 const NEVER_READY: &str = "3.0.0";
+/// Those that hand their state over.
+const HAND_OVER: [&str; 2] = ["4.0.0", "5.0.0"];
 
 /// The stage of all cases of an operation.
 pub struct Scene {
     daemon: Daemon,
     before: Baseline,
     folder: tempfile::TempDir,
-    /// The package of `unruly` 2.0.0, and of 3.0.0, which is never ready.
-    others: [PathBuf; 2],
+    /// The package of `unruly` 2.0.0, of 3.0.0, which is never ready, and of 4.0.0 and 5.0.0, which hand their state over.
+    others: [PathBuf; 4],
     cases: u32,
     /// The swap by steps that is under way, to be steered.
     under_way: RefCell<Option<String>>,
@@ -96,9 +98,15 @@ impl Scene {
         for (version, package) in OTHERS.iter().zip(&scene.others) {
             let laid_out = package.with_extension("");
             artifacts.lay_out_as("unruly", version, &laid_out).expect("another version");
-            if *version == NEVER_READY {
+            let told = match *version {
+                NEVER_READY => "\n[configuration]\nnever-ready = \"hang\"\n[timeouts]\nstart = \"1s\"\n",
+                it if HAND_OVER.contains(&it) => {
+                    "\n[configuration]\nhands-over = \"it does\"\n[handover]\nversion = 1\n"
+                }
+                _ => "",
+            };
+            if !told.is_empty() {
                 let manifest = laid_out.join("module.toml");
-                let told = "\n[configuration]\nnever-ready = \"hang\"\n[timeouts]\nstart = \"1s\"\n";
                 let manifested = fs::read_to_string(&manifest).expect("module.toml") + told;
                 fs::write(manifest, manifested).expect("module.toml");
             }

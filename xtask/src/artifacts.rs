@@ -82,6 +82,8 @@ const MODULES: &[Module] = &[
     Module { name: "front", folder: "tests/modules/front", program: Some("front"), files: &[] },
     Module { name: "trial", folder: "tests/modules/trial", program: Some("trial"), files: &[] },
     Module { name: "asker", folder: "tests/modules/asker", program: Some("asker"), files: &[] },
+    Module { name: "counter", folder: "tests/modules/counter", program: Some("counter"), files: &[] },
+    Module { name: "tally", folder: "tests/modules/tally", program: Some("tally"), files: &[] },
     Module { name: "attacker", folder: "tests/modules/attacker", program: Some("attacker"), files: &[] },
 ];
 

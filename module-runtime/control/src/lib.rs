@@ -32,9 +32,9 @@ pub mod stats;
 pub use boot::{BOOT_FD, BOOT_FD_VARIABLE, Boot, InheritedFd, Role};
 pub use ids::{ChannelId, GroupName, InvalidName, ModuleName, ResourceName, ServiceName, TenantName, Token, WorkerId};
 pub use message::{
-    Attach, ChannelReport, ChannelRole, Encoding, Geometry, Hello, HttpReach, HttpRoute, HttpTarget, Offer, PeerInfo,
-    Phase, Released, ResourceGrant, RouteTable, ServiceDeclaration, ServiceRoute, Target, ToSupervisor, ToWorker,
-    VersionShare, Welcome,
+    Attach, ChannelReport, ChannelRole, Encoding, ExportedState, Geometry, Hello, HttpReach, HttpRoute, HttpTarget,
+    Offer, PeerInfo, Phase, Released, ResourceGrant, RouteTable, ServiceDeclaration, ServiceRoute, Target,
+    ToSupervisor, ToWorker, VersionShare, Welcome,
 };
 
 /// The version of this protocol. A supervisor serves workers of the same version and of the one before.

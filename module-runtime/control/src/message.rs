@@ -20,6 +20,9 @@ pub enum ToSupervisor {
         services: Vec<ServiceDeclaration>,
         /// As [`Hello::clients`].
         clients: Vec<ServiceDeclaration>,
+        /// As [`Hello::state`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<u32>,
     },
     /// The worker can serve. Sent once; on a reconnect [`Hello::phase`] says the same.
     Ready,
@@ -76,6 +79,29 @@ pub enum ToSupervisor {
     /// What it has seen by now of the calls that it also sends to a version beside. Again whenever there is more, but not more often than
     /// once a second for a service, and on every new connection.
     Shadowed(Shadowed),
+    /// The answer to [`ToWorker::ExportState`]: the state lies in the memory that came with it, and the worker has let go of that.
+    StateExported {
+        /// Of which hand-over.
+        handover: u64,
+        /// What there is, or why there is nothing, for the operator.
+        outcome: Result<ExportedState, String>,
+    },
+    /// The answer to [`ToWorker::ImportState`].
+    StateImported {
+        /// Of which hand-over.
+        handover: u64,
+        /// Err: why it is of no use, for the operator.
+        outcome: Result<(), String>,
+    },
+}
+
+/// What a worker has exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedState {
+    /// The version of its form.
+    pub version: u32,
+    /// Its length in bytes, from the beginning of the memory.
+    pub len: u64,
 }
 
 /// Who is calling, and what it already has.
@@ -95,6 +121,9 @@ pub struct Hello {
     /// Schema fingerprints of the services that its code calls, so that a channel's encoding can be chosen. A service
     /// missing here is called by field name.
     pub clients: Vec<ServiceDeclaration>,
+    /// The version of the state that its code hands over, if it does; as `services`, it must equal what module.toml says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<u32>,
     /// The channels it holds and has had `Open` for (empty on the first connection). One that was attached and not opened is
     /// dropped when the connection breaks: its other segment died with the supervisor that had made it.
     pub channels: Vec<ChannelReport>,
@@ -197,6 +226,25 @@ pub enum ToWorker {
     Ping {
         /// To be sent back.
         nonce: u64,
+    },
+    /// Nobody calls you any more: write your state for the version that is to replace you. Only to workers whose code has declared a
+    /// version of it. Descriptors: a writable memfd of `max_bytes`, which cannot grow. It is to be written to, not mapped: what is
+    /// still mapped when the answer is read is refused. Answered by [`ToSupervisor::StateExported`].
+    ExportState {
+        /// To be sent back.
+        handover: u64,
+        /// The most that it may take.
+        max_bytes: u64,
+    },
+    /// Begin with this state instead of none. Comes when the worker is ready and nobody calls it. Descriptors: a memfd sealed against
+    /// every change. Answered by [`ToSupervisor::StateImported`].
+    ImportState {
+        /// To be sent back.
+        handover: u64,
+        /// The version of its form.
+        version: u32,
+        /// Its length in bytes; the receiver checks it against the descriptor.
+        len: u64,
     },
 }
 

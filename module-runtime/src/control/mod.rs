@@ -134,6 +134,8 @@ fn take(shared: &Arc<Shared>, message: ToWorker, fds: Vec<OwnedFd>) {
             drain::begin(shared);
         }
         ToWorker::Ping { nonce } => shared.reports.send(ToSupervisor::Pong { nonce, healthy: true }),
+        ToWorker::ExportState { handover, max_bytes } => shared.export_state(handover, max_bytes, fds),
+        ToWorker::ImportState { handover, version, len } => shared.import_state(handover, version, len, fds),
     }
 }
 

@@ -169,7 +169,7 @@ impl Line {
     }
 
     fn ready(&self) -> (Vec<ServiceDeclaration>, Vec<ServiceDeclaration>) {
-        let ToSupervisor::Declare { services, clients } = self.hear() else { panic!("a declaration") };
+        let ToSupervisor::Declare { services, clients, .. } = self.hear() else { panic!("a declaration") };
         assert!(matches!(self.hear(), ToSupervisor::Ready));
         (services, clients)
     }
@@ -684,4 +684,72 @@ fn a_drain_closes_a_channel_that_opens_late() {
     last.sort_by_key(|it| matches!(it, ToSupervisor::Drained { .. }));
     assert!(matches!(&last, [ToSupervisor::Released(_), ToSupervisor::Drained { served: 1 }]), "{last:?}");
     world.end();
+}
+
+/// What `export_state` and `import_state` do, over the wire; and a worker without them.
+#[test]
+fn state_is_written_to_memory_of_the_supervisor_s_and_read_from_sealed_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = Listener::new(&folder.path().join("control.sock"));
+    let (taken, takes) = mpsc::channel();
+    let process = start(&listener.path, CALLEE, move |worker| async move {
+        let export = |to: &mut crate::StateWriter| std::io::Write::write_all(to, &[7; 100_000]);
+        let import = move |version, state: &[u8]| match state {
+            b"panic" => panic!("as it was told"),
+            b"no" => Err("it does not like it"),
+            _ => taken.send((version, state.to_vec())).map_err(|_| "nobody listens"),
+        };
+        worker.serving().export_state(3, export).import_state(import).run().await
+    });
+    let (line, hello) = listener.accept();
+    assert_eq!(hello.state, None, "its code has not said so yet");
+    line.welcome(&[]);
+    let ToSupervisor::Declare { state, .. } = line.hear() else { panic!("a declaration") };
+    assert_eq!(state, Some(3));
+    assert!(matches!(line.hear(), ToSupervisor::Ready));
+
+    let exports = |handover, max_bytes: u64| {
+        let memory = memfd_create(c"state", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        line.say(&ToWorker::ExportState { handover, max_bytes }, &[memory.as_fd()]);
+        let ToSupervisor::StateExported { handover: back, outcome } = line.hear() else { panic!("an answer") };
+        assert_eq!(back, handover);
+        (memory, outcome)
+    };
+    let (memory, exported) = exports(1, 1 << 20);
+    let exported = exported.unwrap();
+    assert_eq!((exported.version, exported.len), (3, 100_000));
+    let mut found = vec![0; 100_001];
+    assert_eq!(std::fs::File::from(memory).read_at(&mut found, 0).unwrap(), 100_000);
+    assert!(found[..100_000].iter().all(|it| *it == 7));
+    let refused = exports(2, 99_999).1.unwrap_err();
+    assert_eq!(refused, "the state has more than handover.max_bytes = 99999 bytes");
+
+    let imports = |handover, memory: OwnedFd, len| {
+        line.say(&ToWorker::ImportState { handover, version: 2, len }, &[memory.as_fd()]);
+        let ToSupervisor::StateImported { handover: back, outcome } = line.hear() else { panic!("an answer") };
+        assert_eq!(back, handover);
+        outcome
+    };
+    assert_eq!(imports(3, sealed(b"forty-two").unwrap(), 9), Ok(()));
+    assert_eq!(takes.try_recv(), Ok((2, b"forty-two".to_vec())));
+    assert_eq!(imports(4, sealed(b"no").unwrap(), 2), Err("it does not like it".to_owned()));
+    assert!(imports(5, sealed(b"panic").unwrap(), 5).unwrap_err().contains("import_state panicked"));
+    let open = memfd_create(c"state", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    assert!(imports(6, open, 0).unwrap_err().contains("its seals are"), "what could still change is not read");
+    assert!(imports(7, sealed(b"x").unwrap(), 2).unwrap_err().contains("it has 1 bytes, and 2 were announced"));
+    assert_eq!(process.terminate(), ExitCode::SUCCESS);
+}
+
+#[test]
+fn a_worker_hands_state_over_both_ways_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = Listener::new(&folder.path().join("control.sock"));
+    let process = start(&listener.path, CALLEE, |worker| async move {
+        worker.serving().export_state(1, |_| Ok::<(), String>(())).run().await
+    });
+    let (line, _) = listener.accept();
+    line.welcome(&[]);
+    let ToSupervisor::NeverReady { reason } = line.hear() else { panic!("it cannot be ready") };
+    assert!(reason.contains("has export_state and no import_state"), "{reason}");
+    assert_eq!(process.thread.join().unwrap(), ExitCode::FAILURE);
 }

@@ -6,12 +6,14 @@
 //!   shared ── channels       Attach, Open, Close, Routes       ◀── control: messages of the supervisor's
 //!      │      provider       a service's server, type erased
 //!      │      drain, busy    what is in flight, and its end
+//!      │      handover       state, from version to version
 //!      └───── reports        ──────────────────────────────────▶ control: messages to the supervisor
 //! ```
 
 mod busy;
 pub(crate) mod channels;
 pub(crate) mod drain;
+pub(crate) mod handover;
 mod own;
 pub(crate) mod provider;
 mod reports;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use mortise_control::{ModuleName, Role, ServiceName, TenantName, WorkerId};
 
 pub(crate) use self::busy::Token;
+pub use self::handover::StateWriter;
 pub(crate) use self::reports::{Report, Reports};
 pub use self::serving::Serving;
 pub(crate) use self::shared::Shared;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::busy::Busy;
 use super::channels::Channel;
 use super::drain::BeforeDrained;
+use super::handover::Handover;
 use super::own::Own;
 use super::provider::Provider;
 use super::reports::{Report, Reports};
@@ -62,6 +63,8 @@ pub(crate) struct State {
     pub(crate) http_drained: VecDeque<WorkerId>,
     pub(crate) http_routes: Option<mpsc::UnboundedReceiver<(u64, Vec<HttpRoute>)>>,
     pub(crate) before_drained: Vec<BeforeDrained>,
+    /// How its code hands state over, once it has said so.
+    pub(crate) handover: Option<Arc<Handover>>,
 }
 
 impl Shared {
@@ -102,6 +105,7 @@ impl Shared {
             phase: *self.phase.borrow(),
             services,
             clients,
+            state: state.handover.as_ref().map(|it| it.version),
             channels: state.channels.iter().filter_map(|(id, channel)| channel.report(*id)).collect(),
         }
     }
@@ -153,8 +157,10 @@ impl Shared {
 
     /// Tells the supervisor what the worker's code serves and calls by now.
     pub(crate) fn declare(&self) {
-        let (services, clients) = self.state().declarations();
-        self.reports.send(ToSupervisor::Declare { services, clients });
+        let state = self.state();
+        let (services, clients) = state.declarations();
+        let state = state.handover.as_ref().map(|it| it.version);
+        self.reports.send(ToSupervisor::Declare { services, clients, state });
     }
 
     /// The routes of a service, empty until the supervisor has told them.

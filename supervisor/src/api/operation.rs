@@ -94,6 +94,9 @@ pub enum Request {
         /// Some: it takes over by steps. None: all at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rollout: Option<Rollout>,
+        /// A module that hands its state over does so, unless this is said: then the new version begins without.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        without_state: bool,
     },
     /// Pause, resume or abort the swap of the module that is under way; an abort, also a restart or a start beside that is not
     /// committed. Done at once; what an abort ends is told by the operation that it ends.

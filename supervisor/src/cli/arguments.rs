@@ -471,6 +471,9 @@ pub struct Swap {
     /// Calls that the new version must have answered in a step before it is judged by them; the step lasts until then.
     #[arg(long, default_value_t = crate::api::min_calls(), value_name = "N")]
     pub min_calls: u64,
+    /// The new version begins without the state of the old one, though they could hand it over.
+    #[arg(long)]
+    pub without_state: bool,
     /// Or steer one that is under way.
     #[command(subcommand)]
     pub steering: Option<Steer>,

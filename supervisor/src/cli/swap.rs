@@ -36,8 +36,9 @@ pub async fn swap(session: &Session, asked: Swap) -> Done {
         min_calls: asked.min_calls,
     });
     let keep_ms = asked.keep.map(super::milliseconds);
+    let without_state = asked.without_state;
     let (module, version) = (target.module, target.version);
-    operations::change(&session, Request::Swap { tenant, module, version, keep_ms, rollout }).await
+    operations::change(&session, Request::Swap { tenant, module, version, keep_ms, rollout, without_state }).await
 }
 
 /// Whose swap it is.

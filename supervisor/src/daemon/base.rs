@@ -170,7 +170,7 @@ fn start(handle: &EngineHandle, tenant: &TenantName, module: &ModuleName, versio
     let (tenant, module) = (tenant.clone(), module.clone());
     match status {
         Some(it) if it.desired == Desired::Running && it.version.as_ref() != Some(&version) => {
-            Request::Swap { tenant, module, version, keep_ms: None, rollout: None }
+            Request::Swap { tenant, module, version, keep_ms: None, rollout: None, without_state: false }
         }
         Some(_) | None => Request::Start { tenant, module, version: Some(version) },
     }

@@ -6,7 +6,7 @@
 //!        └── Published ◀──────── └──────┘ ──Action──▶ the same performers
 //! ```
 //!
-//! `turn.rs` is the loop, `perform.rs` what an action does. `workers.rs`, `control/`, `channels.rs`, `pages.rs`, `resources.rs` and
+//! `turn.rs` is the loop, `perform.rs` what an action does. `workers.rs`, `control/`, `channels.rs`, `states.rs`, `pages.rs`, `resources.rs` and
 //! `requests.rs` are the performers; whatever may block is done off the loop and reports back. `publish.rs` shows the outcome.
 
 mod channels;
@@ -22,6 +22,7 @@ mod report;
 mod requests;
 mod resources;
 mod start;
+mod states;
 mod timers;
 mod turn;
 mod workers;

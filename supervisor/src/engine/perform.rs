@@ -3,13 +3,16 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mortise_control::{Attach, ChannelId, PROTOCOL, ResourceGrant, TenantName, ToWorker, Welcome, WorkerId};
+use mortise_control::{
+    Attach, ChannelId, ExportedState, PROTOCOL, ResourceGrant, TenantName, ToWorker, Welcome, WorkerId,
+};
 
 use super::channels::Tampered;
 use super::control::Message;
 use super::figures;
 use super::report::Report;
 use super::start::Engine;
+use super::states;
 use crate::api::{OperationId, TenantLimits};
 use crate::cgroup::Quota;
 use crate::failpoint::{self, Point};
@@ -86,6 +89,18 @@ impl Engine {
             }
             Action::SendDrain { worker, within_ms } => self.tell(worker, &ToWorker::Drain { within_ms }),
             Action::SendPing { worker, nonce } => self.tell(worker, &ToWorker::Ping { nonce }),
+
+            Action::ExportState { operation, handover, worker, max_bytes } => {
+                self.export_state(operation, handover, worker, max_bytes);
+            }
+            Action::SealState { operation, handover, len } => self.seal_state(operation, handover, len),
+            Action::ImportState { handover, worker, state } => {
+                if let Some(memory) = self.states.take(handover) {
+                    let ExportedState { version, len } = state;
+                    self.workers.send(worker, &ToWorker::ImportState { handover, version, len }, &[memory]);
+                }
+            }
+            Action::ForgetState { handover } => drop(self.states.take(handover)),
 
             Action::SetQuota { operation, tenant, limits } => self.set_quota(operation, &tenant, &limits),
             Action::SetLimits { operation, limits, workers } => self.workers.set_limits(operation, limits, workers),
@@ -182,6 +197,26 @@ impl Engine {
             }
             None => tracing::debug!(%channel, "a channel that is not held was to be opened"),
         }
+    }
+
+    fn export_state(&mut self, operation: OperationId, handover: u64, worker: WorkerId, max_bytes: u64) {
+        match self.states.make(handover, max_bytes) {
+            Ok(memory) => self.workers.send(worker, &ToWorker::ExportState { handover, max_bytes }, &[memory]),
+            Err(error) => {
+                let result = Err(format!("memory for it cannot be made: {error}"));
+                self.pending.push_back(Event::StateSealed { operation, handover, result });
+            }
+        }
+    }
+
+    fn seal_state(&self, operation: OperationId, handover: u64, len: u64) {
+        let Some(memory) = self.states.get(handover) else { return };
+        let reports = self.workers.reports.clone();
+        tokio::spawn(async move {
+            // An error of the join: the runtime is shutting down.
+            let Ok(result) = tokio::task::spawn_blocking(move || states::seal(&memory, len)).await else { return };
+            let _ = reports.send(Report::Event(Event::StateSealed { operation, handover, result })).await;
+        });
     }
 
     fn measure(&self, operation: OperationId, workers: Vec<WorkerId>) {

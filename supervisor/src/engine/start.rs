@@ -14,6 +14,7 @@ use super::publish::Publisher;
 use super::report::{Controls, Report};
 use super::requests::Requests;
 use super::resources::{Charges, Resources};
+use super::states::States;
 use super::timers::Timers;
 use super::workers::Workers;
 use super::{EngineHandle, EventLog, Published, Submission, clock, figures};
@@ -76,6 +77,7 @@ pub struct Engine {
     pub(super) requests: Requests,
     pub(super) workers: Workers,
     pub(super) channels: Channels,
+    pub(super) states: States,
     pub(super) resources: Resources,
     pub(super) publisher: Publisher,
     pub(super) submissions: mpsc::Receiver<Submission>,
@@ -137,6 +139,7 @@ impl Engine {
                 closed: HashMap::new(),
             },
             channels: Channels::default(),
+            states: States::default(),
             resources: Resources::new(packages, groups, report.clone(), charges),
             publisher,
             submissions,

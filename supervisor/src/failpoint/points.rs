@@ -82,6 +82,10 @@ points! {
     Quota = "quota",
     /// It is about to be told other limits of a worker.
     Limit = "limit",
+    /// The memory for a worker's state is about to be made.
+    State = "state",
+    /// The state is in it, and it is about to be sealed.
+    StateSeal = "state-seal",
     /// The figures of a swap by steps are about to be read.
     Measure = "measure",
 
@@ -150,5 +154,7 @@ pub(crate) const fn of_message(message: &ToWorker) -> &'static str {
         ToWorker::HttpRoutes { .. } => "http-routes",
         ToWorker::Drain { .. } => "drain",
         ToWorker::Ping { .. } => "ping",
+        ToWorker::ExportState { .. } => "export-state",
+        ToWorker::ImportState { .. } => "import-state",
     }
 }

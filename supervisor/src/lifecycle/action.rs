@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use mortise_control::{Attach, ChannelId, HttpRoute, ResourceGrant, Role, ServiceRoute, TenantName, Token, WorkerId};
+use mortise_control::{
+    Attach, ChannelId, ExportedState, HttpRoute, ResourceGrant, Role, ServiceRoute, TenantName, Token, WorkerId,
+};
 
 use super::{CommitId, ModuleKey, ModuleSpec, Mono, ResourceId, Ticket, Timer};
 use crate::api::{ApiError, Event, ModuleLimits, Operation, OperationId, TenantLimits};
@@ -113,6 +115,40 @@ pub enum Action {
         worker: WorkerId,
         /// As in the message.
         nonce: u64,
+    },
+    /// Make memory for a worker's state and send `ExportState` with it. Answered by `StateExported`.
+    ExportState {
+        /// Whose operation.
+        operation: OperationId,
+        /// As in the message.
+        handover: u64,
+        /// To whom.
+        worker: WorkerId,
+        /// How much memory.
+        max_bytes: u64,
+    },
+    /// Cut that memory to the length of what is in it and seal it, if nobody can write to it otherwise. Answered by `StateSealed`.
+    SealState {
+        /// Whose operation.
+        operation: OperationId,
+        /// Which.
+        handover: u64,
+        /// As the worker says.
+        len: u64,
+    },
+    /// Send `ImportState` with the sealed memory, and let go of it. Answered by `StateImported`.
+    ImportState {
+        /// Which.
+        handover: u64,
+        /// To whom.
+        worker: WorkerId,
+        /// What is in it.
+        state: ExportedState,
+    },
+    /// Let go of that memory, if it is held.
+    ForgetState {
+        /// Which.
+        handover: u64,
     },
     /// SIGTERM to the worker's first process.
     Terminate {

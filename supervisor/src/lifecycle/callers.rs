@@ -69,6 +69,7 @@ impl State {
             && caller.condemned.is_none()
             && !caller.is_kept()
             && callee.serves()
+            && !self.is_withheld(callee)
             && caller.key != callee.key
             && callee.spec.provided(&edge.service).is_some_and(|it| it.http.is_none() && may_call(caller, callee, it))
             && self.publisher(&caller.key.tenant, &edge.service) == Some(&callee.key)
@@ -143,7 +144,7 @@ impl State {
         self.edges.insert(edge.clone(), EdgeState::Channel(id));
         let payer = self.payer(edge.caller);
         let (caller, callee) = (End::Attached, End::Attached);
-        self.channel_made(id, Channel { edge, stage: Stage::Attaching, caller, callee, payer });
+        self.channel_made(id, Channel { edge, stage: Stage::Attaching, caller, callee, payer, withheld: false });
     }
 
     /// Whether the caller can expect an answer: a module that is to run has published the service, for calls.

@@ -14,6 +14,7 @@ use mortise_control::{ChannelId, ChannelRole, ServiceName, TenantName, WorkerId}
 
 use super::state::State;
 use super::turn::{About, Turn};
+use super::worker::Worker;
 use super::{Action, Timer};
 use crate::api::{EventKind, OperationId};
 
@@ -33,6 +34,8 @@ pub(super) struct Channel {
     pub(super) callee: End,
     /// Against whose limit of channels it counts: the caller's tenant. None: nobody's.
     pub(super) payer: Option<TenantName>,
+    /// It was closed so that its callee could hand its state over.
+    pub(super) withheld: bool,
 }
 
 /// How far the channel as a whole is.
@@ -156,6 +159,10 @@ impl State {
         }
         channel.stage = Stage::Closing;
         let edge = channel.edge.clone();
+        let withheld = self.slots.get(edge.callee).is_some_and(|it| it.leaving.is_none() && self.is_withheld(it));
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.withheld = withheld;
+        }
         if self.edges.get(&edge) == Some(&EdgeState::Channel(id)) {
             self.edges.remove(&edge);
         }
@@ -323,7 +330,14 @@ impl State {
         let Some(channel) = self.channels.get(&id) else { return };
         let (stage, caller, callee) = (channel.stage, channel.caller, channel.callee);
         let edge = channel.edge.clone();
+        // A hand-over that failed because a call took too long must not cost the worker, and its state, its life.
+        let stays = |it: &Worker| it.stays() && it.spec.handover.is_some();
+        let spared = channel.withheld && callee != End::Released && self.slots.get(edge.callee).is_some_and(stays);
         match timer {
+            Timer::CalleeReleased(_) | Timer::CallerReleased(_) if stage == Stage::Closing && spared => {
+                let serve = self.slots.get(edge.callee).map(|it| it.spec.timeouts.drain).unwrap_or_default();
+                turn.timer(timer.clone(), serve + self.config.caller_release_within);
+            }
             Timer::Mapped(_) if stage == Stage::Attaching => {
                 self.close_channel(id, turn);
                 let Edge { caller, callee, service } = edge.clone();

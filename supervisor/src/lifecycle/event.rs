@@ -168,6 +168,15 @@ pub enum Event {
         /// What each worker has come to; those that are gone are left out.
         readings: Vec<(WorkerId, Reading)>,
     },
+    /// The answer to [`super::Action::SealState`]; or to [`super::Action::ExportState`], when there is no memory for it.
+    StateSealed {
+        /// Whose operation.
+        operation: OperationId,
+        /// Of which hand-over.
+        handover: u64,
+        /// Err: it is of no use, and why.
+        result: Result<(), String>,
+    },
     /// A timer is due. One that is late, repeated or about something that is no more changes nothing.
     Timer(Timer),
     /// Stop everything in dependency order and forget nothing of the desired state; ends with

@@ -151,7 +151,11 @@ impl State {
             version: version.clone(),
             keep_ms,
             rollout: None,
+            without_state: false,
         };
+        if Self::would_hand_over(module, version) {
+            return Err(refuse::hands_over(&key));
+        }
         let plan = match current {
             Some(_) => self.plan_swap(tenant, name, version, &request, turn)?,
             None => {

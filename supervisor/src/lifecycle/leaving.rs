@@ -35,7 +35,7 @@ impl State {
     }
 
     /// Whether it still has to serve a channel.
-    fn is_called(&self, id: WorkerId) -> bool {
+    pub(super) fn is_called(&self, id: WorkerId) -> bool {
         let Some(worker) = self.slots.get(id) else { return false };
         let known = worker.channels.iter().filter_map(|it| self.channels.get(it));
         known.into_iter().any(|it| it.edge.callee == id && it.callee != End::Released)

@@ -30,7 +30,7 @@ impl State {
         }
         match message {
             ToSupervisor::Hello(hello) => self.hello(id, hello, turn),
-            ToSupervisor::Declare { services, clients } => self.declare(id, services, clients, turn),
+            ToSupervisor::Declare { services, clients, state } => self.declare(id, services, clients, state, turn),
             ToSupervisor::Ready => self.ready(id, turn),
             ToSupervisor::NeverReady { reason } => {
                 if !worker.ready {
@@ -46,6 +46,12 @@ impl State {
             ToSupervisor::Pong { nonce, healthy } => self.pong(id, nonce, healthy, turn),
             ToSupervisor::Violation { channel, what } => self.violation(id, channel, &clip(&what), turn),
             ToSupervisor::Shadowed(shadowed) => self.shadowed(id, shadowed, turn),
+            ToSupervisor::StateExported { handover, outcome } => {
+                self.state_exported(id, handover, outcome.map_err(|it| clip(&it)), turn);
+            }
+            ToSupervisor::StateImported { handover, outcome } => {
+                self.state_imported(id, handover, outcome.map_err(|it| clip(&it)), turn);
+            }
         }
     }
 
@@ -54,7 +60,9 @@ impl State {
         let Some(worker) = self.slots.get_mut(id) else { return };
         if matches!(worker.link, Link::Connected | Link::Greeted { .. }) {
             worker.link = Link::Broken;
+            let key = worker.key.clone();
             turn.timer(Timer::Reconnect(id), within);
+            self.touch_operation_of(&key);
         }
         turn.act(Action::Disconnect { worker: id, reason });
     }
@@ -85,12 +93,13 @@ impl State {
         if ready && !worker.ready && worker.link == Link::Unheard && !worker.adopted {
             return self.condemn(id, "its first hello says that it is ready", turn);
         }
-        if ready && let Err(reason) = check_services(worker, &hello.services) {
+        if ready && let Err(reason) = check_code(worker, &hello.services, hello.state) {
             return self.condemn(id, reason, turn);
         }
         let again = ready || worker.welcomed || !hello.channels.is_empty();
         worker.services = hello.services;
         worker.clients = hello.clients;
+        worker.hands_over = hello.state;
         worker.link = Link::Greeted { again };
         // What it was told on an earlier connection is told again.
         worker.routes = super::worker::Advice::default();
@@ -154,16 +163,18 @@ impl State {
         id: WorkerId,
         services: Vec<ServiceDeclaration>,
         clients: Vec<ServiceDeclaration>,
+        state: Option<u32>,
         turn: &mut Turn<'_>,
     ) {
         let Some(worker) = self.slots.get_mut(id) else { return };
         if worker.ready
-            && let Err(reason) = check_services(worker, &services)
+            && let Err(reason) = check_code(worker, &services, state)
         {
             return self.condemn(id, reason, turn);
         }
         worker.services = services;
         worker.clients = clients;
+        worker.hands_over = state;
     }
 
     fn ready(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
@@ -171,7 +182,7 @@ impl State {
         if worker.ready {
             return; // said twice: nothing new
         }
-        if let Err(reason) = check_services(worker, &worker.services) {
+        if let Err(reason) = check_code(worker, &worker.services, worker.hands_over) {
             return self.condemn(id, reason, turn);
         }
         worker.since = turn.now.wall;
@@ -240,6 +251,19 @@ impl State {
     pub(super) fn is_recovering(&self) -> bool {
         self.recovering.iter().any(|it| self.slots.get(*it).is_some_and(Worker::alive))
     }
+}
+
+/// What its code does must be what module.toml says.
+fn check_code(worker: &Worker, services: &[ServiceDeclaration], state: Option<u32>) -> Result<(), String> {
+    check_services(worker, services)?;
+    let said = worker.spec.handover.as_ref().map(|it| it.version);
+    if said == state {
+        return Ok(());
+    }
+    let of = |it: Option<u32>| {
+        it.map_or_else(|| "hands no state over".to_owned(), |it| format!("hands over state of version {it}"))
+    };
+    Err(format!("its code {}, and by its module.toml it {}", of(state), of(said)))
 }
 
 /// Typed services must be declared exactly as module.toml has them; services reached by HTTP need no declaration.

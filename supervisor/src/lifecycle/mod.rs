@@ -10,7 +10,8 @@
 //!
 //! The way through it: `state` (events in, rules until nothing is left to do), `touched` (whose rules run), `journal` (what goes to
 //! disk, and what follows when it is there). Then by subject: `requests`, `admission`, `refusals` and `operation`, `progress`;
-//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`, `rollout`, `gates`, `shadow`; `channel`, `callers`, `reports`;
+//! `module`, `staffing`, `workers`, `messages`, `health`, `leaving`, `keeping`, `handover`, `rollout`, `gates`, `shadow`; `channel`,
+//! `callers`, `reports`;
 //! `ingress`, `routes`; `groups`, `lanes`; `tenants`, `quota`, `sharing`; `resources`;
 //! `restore`, `stop`; `snapshot` (what is shown) and `marked` (what of it may have changed).
 
@@ -22,6 +23,7 @@ mod config;
 mod event;
 mod gates;
 mod groups;
+mod handover;
 mod health;
 mod ids;
 mod ingress;
@@ -68,6 +70,6 @@ pub use event::{Event, Exit, ExitStatus, Package, Remains, StartFault, Submitted
 pub use gates::Reading;
 pub use ids::{CommitId, ModuleKey, Mono, Now, ResourceId, Ticket};
 pub(crate) use ids::{DEFAULT_TENANT, default_tenant};
-pub use spec::{Backoff, Health, HttpOffer, ModuleSpec, ProvidedService, RestartPolicy, Runtime, Timeouts};
+pub use spec::{Backoff, Handover, Health, HttpOffer, ModuleSpec, ProvidedService, RestartPolicy, Runtime, Timeouts};
 pub use state::State;
 pub use timer::Timer;

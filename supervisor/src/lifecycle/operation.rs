@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use mortise_control::{ChannelId, GroupName, TenantName, WorkerId};
 
+use super::handover::Handing;
 use super::rollout::Progress;
 use super::state::State;
 use super::step::Step;
@@ -52,6 +53,8 @@ pub(super) struct Op {
     pub(super) verdict: Option<ApiError>,
     /// A swap by steps: how far its step is.
     pub(super) rollout: Progress,
+    /// A swap that hands state over: how far that is.
+    pub(super) handover: Option<Handing>,
     /// What would steer it, and waits until a change of it is on disk.
     pub(super) held: Vec<Submitted>,
     /// The time for peers to let go has begun.
@@ -124,6 +127,7 @@ impl Op {
             trouble: None,
             verdict: None,
             rollout: Progress::default(),
+            handover: None,
             held: Vec::new(),
             receipt_timer: false,
             receipt_closed: false,

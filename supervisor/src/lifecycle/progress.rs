@@ -177,7 +177,7 @@ impl State {
             self.roll_back(id, error, turn);
         } else if self.cohort_serves(key, cohort, version) {
             self.take_step(id, Step::Ready, turn);
-            if self.operations.get(id).is_some_and(|it| it.part_of.is_none()) {
+            if self.operations.get(id).is_some_and(|it| it.part_of.is_none()) && self.hand_over(id, key, cohort, turn) {
                 self.commit_swap(id, turn);
             }
         }
@@ -284,6 +284,7 @@ impl State {
         let key = op.key.clone();
         error.message = format!("{}; rolled back, the workers that were there go on", error.message);
         op.stage = Stage::RollingBack(error);
+        self.end_handover(id, turn);
         self.take_step(id, Step::RollBack, turn);
         if let Some(key) = key {
             self.touch_module(&key);

@@ -97,6 +97,26 @@ pub(super) fn starts_yet(op: &Op) -> ApiError {
         .remedy("Ask again when it has come to its first share; an abort is possible now.")
 }
 
+pub(super) fn no_handover(key: &ModuleKey, version: &Version, why: &str) -> ApiError {
+    conflict(format!("{key} cannot hand its state over to {version}: {why}")).remedy(format!(
+        "`mortise swap {}@{version} --without-state` swaps all the same; the state is lost.",
+        key.module
+    ))
+}
+
+pub(super) fn nobody_hands_over(key: &ModuleKey, why: &str) -> ApiError {
+    failed(Blame::Module, format!("{key} has no state to hand over: {why}"))
+        .remedy("`mortise swap … --without-state` swaps all the same; the new version begins without.")
+}
+
+pub(super) fn hands_over(key: &ModuleKey) -> ApiError {
+    let message = format!("modules.{}: {key} hands its state over, which it does by itself", key.module);
+    ApiError::new(ErrorCode::Invalid, Blame::Caller, message).remedy(format!(
+        "`mortise swap {}@VERSION` first; a group leaves alone what runs the version that it names.",
+        key.module
+    ))
+}
+
 pub(super) fn no_package(digest: &str) -> ApiError {
     not_found(format!("there is no package {digest} in the package store")).remedy("Upload the package first.")
 }

@@ -95,7 +95,7 @@ impl State {
         self.edges.entry(edge.clone()).or_insert(EdgeState::Channel(report.channel));
         let payer = self.payer(caller);
         let (caller, callee) = (End::Mapped, End::Mapped);
-        self.channel_made(report.channel, Channel { edge, stage: Stage::Open, caller, callee, payer });
+        self.channel_made(report.channel, Channel { edge, stage: Stage::Open, caller, callee, payer, withheld: false });
         self.touched.channels.insert(report.channel);
     }
 
@@ -119,7 +119,10 @@ impl State {
         if let Some(worker) = self.slots.get_mut(id) {
             worker.channels.insert(report.channel);
         }
-        self.channel_made(report.channel, Channel { edge, stage: Stage::Open, caller, callee, payer: None });
+        self.channel_made(
+            report.channel,
+            Channel { edge, stage: Stage::Open, caller, callee, payer: None, withheld: false },
+        );
         self.close_channel(report.channel, turn);
     }
 }

@@ -431,6 +431,7 @@ impl State {
             self.check_rollout(&key, rollout, [&installed.spec, &next.spec])?;
             alone(module)?;
         }
+        self.check_handover(module, request)?;
         self.check_version(&key, module, &next.spec)?;
         if let Some(beside) = module.record.beside.clone().filter(|it| it.version == *version) {
             // What is there and ready takes charge in one step.

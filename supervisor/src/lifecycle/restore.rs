@@ -176,6 +176,7 @@ fn unknown(key: &super::ModuleKey, version: semver::Version) -> ModuleSpec {
         },
         keep: std::time::Duration::ZERO,
         gates: Vec::new(),
+        handover: None,
         limits: LimitsStatus::default(),
     }
 }

@@ -1,5 +1,6 @@
 //! What lifecycle decisions need to know of a module.toml: a small copy of it that is kept in the store beside the version.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mortise_control::{ModuleName, ResourceName, ServiceName};
@@ -41,6 +42,9 @@ pub struct ModuleSpec {
     /// What a version that replaces this one by steps is judged by.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// Whether and how its worker gives its state to the version that replaces it.
+    #[serde(default)]
+    pub handover: Option<Handover>,
     /// Limits, for the status.
     pub limits: LimitsStatus,
 }
@@ -121,6 +125,19 @@ pub struct Health {
     pub timeout: Duration,
     /// So many bad or missing answers in a row, and it is killed.
     pub failures: u32,
+}
+
+/// How state goes from one version to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// The version of the state that it writes.
+    pub version: u32,
+    /// Those that it can read.
+    pub accepts: BTreeSet<u32>,
+    /// The most bytes of it.
+    pub max_bytes: u64,
+    /// How long calls may wait for all of it.
+    pub timeout: Duration,
 }
 
 /// How long a worker may take.

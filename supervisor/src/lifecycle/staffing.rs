@@ -27,7 +27,8 @@ impl State {
         let standing = module.standing();
         let dismissed = self.dismisses(key);
         let incoming = self.incoming(key);
-        let staffed = self.staffed(key) && !self.is_held(key);
+        // One that has handed its state over must not be called again, whoever is ready.
+        let staffed = (self.staffed(key) || self.has_handed_over(key)) && !self.is_held(key);
         let workers: Vec<WorkerId> = module.workers.iter().copied().collect();
         for id in workers {
             let Some(worker) = self.slots.get(id) else { continue };

@@ -134,6 +134,7 @@ impl State {
             }
             Event::LimitsSet { operation, refused } => self.limits_set(&operation, refused, turn),
             Event::Measured { operation, readings } => self.measured(&operation, &readings, turn),
+            Event::StateSealed { operation, handover, result } => self.state_sealed(&operation, handover, result, turn),
             Event::Timer(timer) => self.timer(&timer, turn),
             Event::StopAll => self.stop_all(),
         }
@@ -161,6 +162,7 @@ impl State {
             }
             Timer::Routes { worker, epoch } => self.routes_timer(*worker, *epoch, turn),
             Timer::Keep { key, cohort } => self.keep_over(key, *cohort),
+            Timer::Handover(operation) => self.handover_late(operation, turn),
             Timer::Look(operation) => self.look(operation, turn),
             Timer::Shadowing(key) => self.show_shadowing(key, turn),
             Timer::Receipt(operation) => self.close_receipt(operation),

@@ -41,6 +41,12 @@ steps! {
     Thaw = "thaw",
     /// All that it waits for are ready.
     Ready = "ready",
+    /// Calls of the old worker are held back: it is to hand its state over.
+    Hold = "hold",
+    /// The old worker is asked for its state.
+    Export = "export",
+    /// The new worker is given it.
+    Import = "import",
     /// That a version runs beside the one in charge is on its way to the disk.
     Beside = "beside",
     /// That another cohort is in charge is on its way to the disk.

@@ -66,6 +66,8 @@ pub enum Timer {
         /// Which of its cohorts.
         cohort: u64,
     },
+    /// A swap must have handed its module's state over by now.
+    Handover(OperationId),
     /// It is time to look at the figures of a swap by steps.
     Look(OperationId),
     /// What callers have told of a comparison meanwhile is shown.

@@ -53,6 +53,8 @@ pub(super) struct Worker {
     pub(super) pinned: Vec<ResourceId>,
     pub(super) services: Vec<ServiceDeclaration>,
     pub(super) clients: Vec<ServiceDeclaration>,
+    /// The version of the state that its code hands over.
+    pub(super) hands_over: Option<u32>,
     /// Services it calls beside those its module.toml requires (base only).
     pub(super) wants: BTreeSet<ServiceName>,
     /// Channels of which it is one end.
@@ -262,6 +264,7 @@ impl Worker {
             pinned: Vec::new(),
             services: Vec::new(),
             clients: Vec::new(),
+            hands_over: None,
             wants: BTreeSet::new(),
             channels: BTreeSet::new(),
             reported: BTreeMap::new(),

@@ -259,8 +259,10 @@ impl State {
             return;
         }
         worker.link = Link::Broken;
+        let key = worker.key.clone();
         turn.timer(Timer::Reconnect(id), within);
         self.touched.workers.insert(id);
+        self.touch_operation_of(&key);
         self.touch_routing_operations();
     }
 

@@ -32,6 +32,12 @@ pub const CRASHES_MAX: i64 = 1000;
 pub const DURATION_MIN: Duration = Duration::from_millis(10);
 /// The longest.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The greatest version of a state.
+pub const STATE_VERSION_MAX: i64 = u32::MAX as i64;
+/// The most bytes of state that a worker may hand over.
+pub const STATE_BYTES_MAX: u64 = 1 << 30;
+/// The longest that calls may wait while state is handed over.
+pub const HANDOVER_MAX: Duration = Duration::from_secs(60);
 /// The most arguments, variables, configuration values, services, resources or files each.
 pub const LIST_MAX: usize = 256;
 /// The longest argument or value, in bytes.

@@ -55,6 +55,9 @@ pub struct ManifestFile {
     pub restart: RestartFile,
     /// What becomes of its workers when another version replaces them.
     pub swap: SwapFile,
+    /// That its worker gives its state to the version that replaces it. For `sdk` modules with one instance that are reached by calls
+    /// only, and whose code has `export_state` and `import_state`. Without this table a version begins with no state.
+    pub handover: Option<HandoverFile>,
 }
 
 /// What kind of module it is.
@@ -238,6 +241,26 @@ pub struct SwapFile {
     pub keep: Option<String>,
     /// What a version that replaces this one by steps (`mortise swap --canary`) is judged by.
     pub gates: GatesFile,
+}
+
+/// How state goes from the version that is replaced to the one that replaces it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["version"]))]
+pub struct HandoverFile {
+    /// The version of the state that this version of the module writes.
+    #[schemars(range(min = 0, max = bounds::STATE_VERSION_MAX))]
+    pub version: Option<i64>,
+    /// The versions of the state that it can read. Default: that one only.
+    pub accepts: Option<Vec<i64>>,
+    /// The most bytes of state that it writes or reads, like "16M", at most 1G and half of `limits.memory`: they are charged to the worker
+    /// that writes them. Default: "16M", or half of `limits.memory`.
+    #[schemars(regex(pattern = bounds::BYTES_PATTERN))]
+    pub max_bytes: Option<String>,
+    /// How long calls may wait for all of it, like "5s", at most 60s: for calls in flight to end, for the state to be written and to be
+    /// read. Default: "5s".
+    #[schemars(regex(pattern = bounds::DURATION_PATTERN))]
+    pub timeout: Option<String>,
 }
 
 /// The most that each figure of a new version may be: an amount, or in terms of this version's ("+1%" more, "2x" as much), or "off".

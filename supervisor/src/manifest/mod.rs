@@ -11,6 +11,7 @@ pub(crate) mod bounds;
 mod check;
 pub(crate) mod document;
 mod file;
+mod handover;
 mod path;
 pub(crate) mod quantity;
 mod report;
@@ -27,6 +28,7 @@ pub use file::{
     ConfigurationValue, HealthFile, HttpFile, LimitsFile, ListenKind, ManifestFile, ProvidesFile, RequiresFile,
     ResourceFileEntry, RestartFile, RuntimeKind, TimeoutsFile,
 };
+pub use handover::Handover;
 pub use path::{PackagePath, PathRefused};
 pub(crate) use quantity::{bytes as read_bytes, show_bytes, show_duration};
 pub(crate) use report::visible;

@@ -3,7 +3,7 @@
 use crate::api::LimitsStatus;
 use crate::lifecycle::{self, Backoff, HttpOffer, ModuleSpec, ProvidedService};
 
-use super::{Health, Limits, Manifest, Provided, Restart, RestartPolicy, Runtime, Timeouts};
+use super::{Handover, Health, Limits, Manifest, Provided, Restart, RestartPolicy, Runtime, Timeouts};
 
 impl From<&Manifest> for ModuleSpec {
     fn from(manifest: &Manifest) -> Self {
@@ -22,6 +22,7 @@ impl From<&Manifest> for ModuleSpec {
             timeouts: (&manifest.timeouts).into(),
             keep: manifest.keep,
             gates: manifest.gates.clone(),
+            handover: manifest.handover.as_ref().map(Into::into),
             limits: (&manifest.limits).into(),
         }
     }
@@ -63,6 +64,13 @@ impl From<&Restart> for Backoff {
 impl From<&Health> for lifecycle::Health {
     fn from(health: &Health) -> Self {
         Self { interval: health.interval, timeout: health.timeout, failures: health.failures }
+    }
+}
+
+impl From<&Handover> for lifecycle::Handover {
+    fn from(handover: &Handover) -> Self {
+        let Handover { version, accepts, max_bytes, timeout } = handover.clone();
+        Self { version, accepts, max_bytes, timeout }
     }
 }
 

@@ -363,3 +363,37 @@ mod random {
         }
     }
 }
+
+#[test]
+fn state_is_handed_over_within_what_a_worker_has_and_calls_can_wait_for() {
+    let handover = |extra: &str| Manifest::parse(&with(extra), "module.toml").unwrap().handover.unwrap();
+    let least = handover("[handover]\nversion = 3\n");
+    let (mib, s) = (1 << 20, Duration::from_secs);
+    assert_eq!((least.version, least.accepts.into_iter().collect::<Vec<_>>()), (3, vec![3]));
+    assert_eq!((least.max_bytes, least.timeout), (16 * mib, s(5)));
+    let all = handover("[handover]\nversion = 3\naccepts = [1, 3]\nmax_bytes = \"2M\"\ntimeout = \"60s\"\n");
+    assert_eq!((all.accepts.into_iter().collect::<Vec<_>>(), all.max_bytes, all.timeout), (vec![1, 3], 2 * mib, s(60)));
+    let small = handover("[limits]\nmemory = \"8M\"\n[handover]\nversion = 0\n");
+    assert_eq!(small.max_bytes, 4 * mib, "what it has by default fits into what the worker may use");
+
+    for (extra, message) in [
+        ("[handover]\n", "the key `version` is missing in `handover`"),
+        ("[handover]\nversion = -1\n", "`handover.version` = -1 is out of range"),
+        ("[handover]\nversion = 1\naccepts = []\n", "`handover.accepts` is empty"),
+        ("[handover]\nversion = 1\naccepts = [1, -2]\n", "`handover.accepts[1]` = -2 is out of range"),
+        (
+            "[handover]\nversion = 1\nmax_bytes = \"65M\"\n",
+            "`handover.max_bytes` = \"65M\" is more than can be handed over",
+        ),
+        ("[handover]\nversion = 1\nmax_bytes = \"0\"\n", "`handover.max_bytes` = \"0\" is out of range"),
+        (
+            "[handover]\nversion = 1\ntimeout = \"61s\"\n",
+            "`handover.timeout` = \"1m 1s\" is longer than calls should wait",
+        ),
+    ] {
+        let found = lines(&with(extra)).join("\n");
+        assert!(found.contains(message), "{extra}: {found}");
+    }
+    let http = "[[provides]]\nservice = \"site\"\nhttp = { prefix = \"/\" }\n[handover]\nversion = 1\n";
+    assert!(lines(&with(http)).join("\n").contains("whose requests do not wait for it"));
+}

@@ -10,6 +10,7 @@ use semver::Version;
 use crate::api::{Gate, ModuleLimits};
 
 pub use super::file::RestartPolicy;
+use super::handover::Handover;
 use super::path::PackagePath;
 
 /// A module.toml that holds together.
@@ -47,6 +48,8 @@ pub struct Manifest {
     pub keep: Duration,
     /// What a version that replaces this one by steps is judged by, each figure once.
     pub gates: Vec<Gate>,
+    /// Whether and how its worker gives its state to the version that replaces it.
+    pub handover: Option<Handover>,
 }
 
 /// What runs.

@@ -15,6 +15,7 @@ use super::file::{
     ConfigurationValue, GatesFile, HealthFile, HttpFile, LimitsFile, ListenKind, ManifestFile, ProvidesFile,
     RequiresFile, ResourceFileEntry, RestartFile, RuntimeKind, SwapFile, TimeoutsFile,
 };
+use super::handover;
 use super::structure::KeyPath;
 use super::types::{
     Exec, Health, HttpRoute, Limits, Listen, Manifest, Program, Provided, Requires, ResourceFile, Restart, Runtime,
@@ -58,6 +59,8 @@ impl TryFrom<ManifestFile> for Manifest {
         let restart = restart(&mut check, &file.restart);
         let keep = keep(&mut check, &file.swap, file.runtime);
         let gates = gates(&mut check, &file.swap.gates, file.runtime);
+        let handover =
+            file.handover.as_ref().and_then(|it| handover::read(&mut check, it, &file, &limits, offers_http));
         match (name, version, runtime) {
             (Some(name), Some(version), Some(runtime)) if check.problems.is_empty() => Ok(Self {
                 name,
@@ -76,6 +79,7 @@ impl TryFrom<ManifestFile> for Manifest {
                 restart,
                 keep,
                 gates,
+                handover,
             }),
             _ => Err(check.problems),
         }

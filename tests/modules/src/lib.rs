@@ -152,3 +152,46 @@ pub struct Report {
     /// The longest time between two answers, in microseconds.
     pub longest_us: u64,
 }
+
+/// A count that is kept in memory.
+#[module_runtime::service(name = "counter", error = Refused)]
+pub trait Counter {
+    /// One more; how many there are with it.
+    fn count(&self) -> Result<u64, Refused>;
+    /// How many there are.
+    #[idempotent]
+    fn peek(&self) -> Result<u64, Refused>;
+    /// The same as `count`, once `release` has been called.
+    async fn count_when_released(&self) -> Result<u64, Refused>;
+    /// How many calls wait for that.
+    #[idempotent]
+    fn waiting(&self) -> Result<u64, Refused>;
+    /// Lets one of them go on.
+    fn release(&self) -> Result<(), Refused>;
+}
+
+/// Who has things counted.
+#[module_runtime::service(name = "tally", error = Refused)]
+pub trait Tally {
+    /// How many calls have been answered.
+    fn answered(&self) -> Result<u64, Refused>;
+    /// Calls no more; what has become of all calls.
+    async fn end(&self) -> Result<TallyReport, Refused>;
+}
+
+/// What has become of calls of `counter.count`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TallyReport {
+    /// Those that were answered.
+    pub answered: u64,
+    /// Answers that another call had got before.
+    pub twice: u64,
+    /// The greatest answer.
+    pub most: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Why the first of them did.
+    pub failures: Vec<String>,
+    /// The longest that one took.
+    pub longest_us: u64,
+}

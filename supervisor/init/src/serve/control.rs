@@ -82,6 +82,7 @@ impl Control {
             phase,
             services: Vec::new(),
             clients: Vec::new(),
+            state: None,
             channels: Vec::new(),
         }));
     }

@@ -229,6 +229,8 @@ impl Server {
                 ToWorker::Close { channel } => self.control.tell_released(channel),
                 // A program without SDK has no channels; their descriptors have been closed.
                 ToWorker::Attach(_) | ToWorker::Open { .. } => {}
+                // Nor any state that it hands over; nobody asks it.
+                ToWorker::ExportState { .. } | ToWorker::ImportState { .. } => {}
             }
         }
     }

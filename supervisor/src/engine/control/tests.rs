@@ -129,6 +129,7 @@ fn hello(channels: u64) -> ToSupervisor {
         phase: Phase::Ready,
         services: vec![],
         clients: vec![],
+        state: None,
         channels: (0..channels).map(report).collect(),
     })
 }

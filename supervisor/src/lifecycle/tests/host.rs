@@ -54,6 +54,8 @@ pub(super) struct Host {
     /// Channels whose memfds are held here; both ends' acknowledgements.
     pub(super) made: BTreeMap<ChannelId, BTreeSet<WorkerId>>,
     pub(super) loaded: BTreeMap<ResourceId, bool>,
+    /// Memory for state that is held here, and who writes it.
+    pub(super) handed: BTreeMap<u64, WorkerId>,
     pub(super) packages: BTreeMap<String, Package>,
     pub(super) limits: BTreeMap<WorkerId, ModuleLimits>,
     /// What the kernel says that workers use.
@@ -127,6 +129,7 @@ impl Host {
             groups: BTreeSet::new(),
             made: BTreeMap::new(),
             loaded: BTreeMap::new(),
+            handed: BTreeMap::new(),
             packages: BTreeMap::new(),
             limits: BTreeMap::new(),
             memory: Vec::new(),
@@ -294,6 +297,7 @@ impl Host {
         self.timers.clear();
         self.made.clear();
         self.loaded.clear();
+        self.handed.clear();
         self.answers.clear();
         self.stopping = false;
         self.leaving.clear();
@@ -475,6 +479,7 @@ impl Host {
                     return self.coming(Source::Channels, Event::ChannelFailed { channel, reason });
                 }
                 self.made.insert(channel, BTreeSet::new());
+                self.check_not_handed_over(callee.0);
                 for (worker, attach) in [caller, callee] {
                     let Some(process) = self.connected(worker) else { continue };
                     let held = Held {
@@ -658,6 +663,33 @@ impl Host {
                 }
                 self.coming(Source::Figures, Event::Measured { operation, readings });
             }
+            Action::ExportState { handover, worker, .. } => {
+                self.handed.insert(handover, worker);
+                let Some(process) = self.connected(worker) else { return };
+                let called = process.channels.values().find(|it| it.role == ChannelRole::Callee);
+                assert!(called.is_none(), "worker {worker} is asked for its state and can be called: {called:?}");
+                if let Some(outcome) = process.export() {
+                    process.exported = true;
+                    self.says(worker, ToSupervisor::StateExported { handover, outcome });
+                }
+            }
+            Action::SealState { operation, handover, .. } => {
+                let from = self.handed[&handover];
+                let maps = self.processes.get(&from).is_some_and(|it| it.has(Vice::MapsState));
+                let result = if maps { Err("the worker still has its memory mapped".to_owned()) } else { Ok(()) };
+                self.coming(Source::Channels, Event::StateSealed { operation, handover, result });
+            }
+            Action::ImportState { handover, worker, .. } => {
+                assert!(self.handed.remove(&handover).is_some(), "imported twice, or never exported");
+                let Some(process) = self.connected(worker) else { return };
+                if let Some(outcome) = process.import() {
+                    process.imported = outcome.is_ok();
+                    self.says(worker, ToSupervisor::StateImported { handover, outcome });
+                }
+            }
+            Action::ForgetState { handover } => {
+                self.handed.remove(&handover);
+            }
             Action::SetTimer { timer, at } => {
                 self.timers.insert(timer, at);
             }
@@ -738,6 +770,17 @@ impl Host {
         assert!(self.is_committed(worker), "routed to worker {worker} before the commit is on disk");
     }
 
+    /// A worker whose state is another's for good is never called again.
+    fn check_not_handed_over(&mut self, worker: WorkerId) {
+        let occupant = self.record(worker).and_then(|it| it.occupant.as_ref());
+        let Some((key, cohort)) = occupant.map(|it| (it.key.clone(), it.cohort)) else { return };
+        let Some(process) = self.processes.get_mut(&worker).filter(|it| it.exported) else { return };
+        // What is on disk may be one answer of the store ahead of what the state knows, but not behind.
+        let committed = self.disk.modules.iter().any(|it| it.key == key && it.cohort > cohort);
+        assert!(!committed, "worker {worker} is called after it has handed its state over");
+        process.exported = false;
+    }
+
     fn is_committed(&self, worker: WorkerId) -> bool {
         let Some(occupant) = self.record(worker).and_then(|it| it.occupant.as_ref()) else { return true };
         let module = self.disk.modules.iter().find(|it| it.key == occupant.key).unwrap();
@@ -769,7 +812,8 @@ impl Host {
                 .collect();
         for (id, key) in superseded {
             if self.leaving.insert(id) {
-                assert!(self.state.staffed(&key), "worker {id} leaves while its successors are not ready");
+                let over = self.state.has_handed_over(&key);
+                assert!(over || self.state.staffed(&key), "worker {id} leaves while its successors are not ready");
             }
         }
     }

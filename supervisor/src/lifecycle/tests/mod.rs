@@ -4,6 +4,7 @@ mod beside;
 mod chance;
 mod crashes;
 mod groups;
+mod handovers;
 mod host;
 mod hostile;
 mod instances;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mortise_control::{
-    ChannelId, ChannelReport, ChannelRole, Hello, HttpRoute, PROTOCOL, Phase, Released, ServiceDeclaration,
-    ServiceName, ServiceRoute, ToSupervisor, WorkerId,
+    ChannelId, ChannelReport, ChannelRole, ExportedState, Hello, HttpRoute, PROTOCOL, Phase, Released,
+    ServiceDeclaration, ServiceName, ServiceRoute, ToSupervisor, WorkerId,
 };
 
 use crate::lifecycle::SpawnOrder;
@@ -42,6 +42,20 @@ pub(super) enum Vice {
     NeverThawed,
     /// A fifth of its calls fail.
     Errs,
+    /// It does not answer when it is asked for its state.
+    ExportsNothing,
+    /// It says that it cannot export its state.
+    CannotExport,
+    /// It says that its state is larger than it may be.
+    ExportsTooMuch,
+    /// It exports state of another version than it has declared.
+    ExportsAnother,
+    /// It keeps the memory of its state mapped.
+    MapsState,
+    /// It does not answer when it is given state.
+    ImportsNothing,
+    /// It refuses the state that it is given.
+    RefusesState,
 }
 
 #[derive(Debug)]
@@ -59,6 +73,9 @@ pub(super) struct Process {
     pub(super) routes: Vec<ServiceRoute>,
     pub(super) http: Vec<HttpRoute>,
     pub(super) epoch: u64,
+    /// It has written its state, and has not been called since.
+    pub(super) exported: bool,
+    pub(super) imported: bool,
 }
 
 /// A process's end of a channel.
@@ -85,6 +102,8 @@ impl Process {
             routes: Vec::new(),
             http: Vec::new(),
             epoch: 0,
+            exported: false,
+            imported: false,
         }
     }
 
@@ -102,6 +121,11 @@ impl Process {
         declared
     }
 
+    /// The version of the state that its code hands over.
+    pub(super) fn hands_over(&self) -> Option<u32> {
+        self.order.spec.handover.as_ref().map(|it| it.version)
+    }
+
     pub(super) fn hello(&self) -> ToSupervisor {
         let ready = self.phase != Phase::Starting;
         let channels = self.channels.iter().filter(|(_, it)| it.open).map(|(id, it)| ChannelReport {
@@ -117,6 +141,7 @@ impl Process {
             phase: self.phase,
             services: if ready { self.declares() } else { Vec::new() },
             clients: Vec::new(),
+            state: if ready { self.hands_over() } else { None },
             channels: channels.collect(),
         })
     }
@@ -127,7 +152,10 @@ impl Process {
             return Vec::new();
         }
         self.phase = Phase::Ready;
-        vec![ToSupervisor::Declare { services: self.declares(), clients: Vec::new() }, ToSupervisor::Ready]
+        vec![
+            ToSupervisor::Declare { services: self.declares(), clients: Vec::new(), state: self.hands_over() },
+            ToSupervisor::Ready,
+        ]
     }
 
     pub(super) fn close(&mut self, channel: ChannelId) -> Option<ToSupervisor> {
@@ -136,6 +164,27 @@ impl Process {
         }
         self.channels.remove(&channel)?;
         Some(ToSupervisor::Released(Released { channel, calls: 0 }))
+    }
+
+    /// What it says when it is asked for its state.
+    pub(super) fn export(&self) -> Option<Result<ExportedState, String>> {
+        let version = self.hands_over().expect("only who hands state over is asked for it");
+        match () {
+            () if self.has(Vice::ExportsNothing) => None,
+            () if self.has(Vice::CannotExport) => Some(Err("the state is locked".to_owned())),
+            () if self.has(Vice::ExportsTooMuch) => Some(Ok(ExportedState { version, len: u64::MAX })),
+            () if self.has(Vice::ExportsAnother) => Some(Ok(ExportedState { version: version + 7, len: 9 })),
+            () => Some(Ok(ExportedState { version, len: 9 })),
+        }
+    }
+
+    /// What it says when it is given state.
+    pub(super) fn import(&self) -> Option<Result<(), String>> {
+        match () {
+            () if self.has(Vice::ImportsNothing) => None,
+            () if self.has(Vice::RefusesState) => Some(Err("no count in it".to_owned())),
+            () => Some(Ok(())),
+        }
     }
 
     /// The connection is gone: what was attached and not opened is dropped.

@@ -2,7 +2,7 @@
 //! peace. The simulated host checks each action; here it is checked that after the faults what is wanted is what is.
 
 use mortise_control::shadow::Shadowed;
-use mortise_control::{ChannelId, Phase, Released, ToSupervisor, WorkerId};
+use mortise_control::{ChannelId, ExportedState, Phase, Released, ToSupervisor, WorkerId};
 use proptest::prelude::*;
 
 use super::host::Host;
@@ -13,7 +13,7 @@ use crate::lifecycle::worker::Life;
 use crate::lifecycle::{CommitId, Event, ExitStatus, ModuleSpec, Remains, Ticket};
 use crate::store::EndKind;
 
-const MODULES: [&str; 6] = ["words", "spell", "markdown", "site", "legacy", "base"];
+const MODULES: [&str; 7] = ["words", "spell", "markdown", "site", "legacy", "base", "counter"];
 
 fn specs() -> Vec<ModuleSpec> {
     let mut specs = Vec::new();
@@ -25,8 +25,14 @@ fn specs() -> Vec<ModuleSpec> {
             module("words", major).holding("words"),
             module("spell", major).serving("spell").mapping("words").calling("markdown"),
             module("markdown", major).serving("markdown").calling("spell").times(2),
-            module("site", major).offering("site", "/").calling("spell").calling("markdown").times(major as u32),
+            module("site", major)
+                .offering("site", "/")
+                .calling("spell")
+                .calling("markdown")
+                .calling("counter")
+                .times(major as u32),
             legacy,
+            module("counter", major).serving("counter").calling("spell").handing_over(major as u32, &[1, 2]),
             module("base", major).base().calling("spell"),
         ]);
     }
@@ -53,7 +59,7 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        12 => (0..26u8, 0..6u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
+        12 => (0..27u8, 0..7u8, 1..3u8).prop_map(|(what, module, major)| Command::Request(what, module, major)),
         12 => (1..60u8).prop_map(Command::Deliver),
         4 => Just(Command::Tick),
         3 => any::<u8>().prop_map(Command::Crash),
@@ -63,14 +69,14 @@ fn command() -> impl Strategy<Value = Command> {
         1 => Just(Command::ChannelFails),
         1 => Just(Command::LoadFails),
         1 => Just(Command::GroupBusy),
-        3 => (0..6u8, 1..3u8, 0..15u8).prop_map(|(module, major, vice)| Command::Vice(module, major, vice)),
+        3 => (0..7u8, 1..3u8, 0..22u8).prop_map(|(module, major, vice)| Command::Vice(module, major, vice)),
         1 => Just(Command::Virtue),
-        3 => (any::<u8>(), 0..12u8).prop_map(|(worker, what)| Command::Forge(worker, what)),
+        3 => (any::<u8>(), 0..14u8).prop_map(|(worker, what)| Command::Forge(worker, what)),
         2 => any::<u8>().prop_map(Command::Die),
     ]
 }
 
-const VICES: [Vice; 15] = [
+const VICES: [Vice; 22] = [
     Vice::Silent,
     Vice::NeverReady,
     Vice::Crashes,
@@ -86,6 +92,13 @@ const VICES: [Vice; 15] = [
     Vice::NeverFrozen,
     Vice::NeverThawed,
     Vice::Errs,
+    Vice::ExportsNothing,
+    Vice::CannotExport,
+    Vice::ExportsTooMuch,
+    Vice::ExportsAnother,
+    Vice::MapsState,
+    Vice::ImportsNothing,
+    Vice::RefusesState,
 ];
 
 fn request(what: u8, module: &str, major: u64) -> Request {
@@ -115,6 +128,7 @@ fn request(what: u8, module: &str, major: u64) -> Request {
         22 => rollback_group(if major == 1 { "shop" } else { "words" }),
         23 => remove_group("words"),
         24 => shadow(module, (major as u32 - 1) * 40),
+        25 => without_state(swap(module, major)),
         _ => uninstall(module, Some(major)),
     }
 }
@@ -126,6 +140,7 @@ fn pick(host: &Host, which: u8) -> Option<WorkerId> {
 
 fn forged(host: &Host, worker: WorkerId, what: u8) -> Event {
     let channel = host.processes.values().flat_map(|it| it.channels.keys()).next().copied().unwrap_or(ChannelId(1));
+    let handover = host.handed.keys().next().copied().unwrap_or(1);
     let old = WorkerId { generation: worker.generation.saturating_sub(1), ..worker };
     let message = match what {
         0 => ToSupervisor::Ready,
@@ -139,6 +154,8 @@ fn forged(host: &Host, worker: WorkerId, what: u8) -> Event {
         8 => ToSupervisor::Shadowed(Shadowed { service: service("spell"), run: 1, methods: Vec::new() }),
         9 => return Event::Exited { worker: old, exit: crate::lifecycle::Exit::default() },
         10 => return Event::GroupGone { worker, remains: Remains::default() },
+        11 => ToSupervisor::StateImported { handover, outcome: Ok(()) },
+        12 => ToSupervisor::StateExported { handover, outcome: Ok(ExportedState { version: 1, len: 1 }) },
         _ => return Event::Persisted { commit: CommitId(u64::MAX), result: Err("forged".to_owned()) },
     };
     Event::Message { worker, message }
@@ -355,10 +372,10 @@ fn running_case(seed: u64, commands: Vec<Command>) {
     for spec in specs() {
         host.install(spec.package());
     }
-    for module in ["base", "words", "spell", "markdown", "site", "legacy"] {
+    for module in ["base", "words", "spell", "markdown", "site", "legacy", "counter"] {
         host.done(start_version(module, 1));
     }
-    for module in ["spell", "markdown", "site", "legacy"] {
+    for module in ["spell", "markdown", "site", "legacy", "counter"] {
         host.done(publish(module));
     }
     run(&mut host, commands);

@@ -52,6 +52,7 @@ pub(super) fn module(text: &str, major: u64) -> ModuleSpec {
         },
         keep: Duration::ZERO,
         gates: Vec::new(),
+        handover: None,
         limits: LimitsStatus::default(),
     }
 }
@@ -121,7 +122,14 @@ pub(super) fn restart(text: &str) -> Request {
 }
 
 pub(super) fn swap(text: &str, major: u64) -> Request {
-    Request::Swap { tenant: tenant(), module: name(text), version: version(major), keep_ms: None, rollout: None }
+    Request::Swap {
+        tenant: tenant(),
+        module: name(text),
+        version: version(major),
+        keep_ms: None,
+        rollout: None,
+        without_state: false,
+    }
 }
 
 /// By steps, each for a minute, with the gates that hold without others.
@@ -133,7 +141,15 @@ pub(super) fn canary(text: &str, major: u64, steps: &[u32]) -> Request {
         version: version(major),
         keep_ms: None,
         rollout: Some(rollout),
+        without_state: false,
     }
+}
+
+pub(super) fn without_state(mut request: Request) -> Request {
+    if let Request::Swap { without_state, .. } = &mut request {
+        *without_state = true;
+    }
+    request
 }
 
 pub(super) fn steer(text: &str, to: Steering) -> Request {
@@ -160,6 +176,7 @@ pub(super) fn swap_and_keep(text: &str, major: u64) -> Request {
         version: version(major),
         keep_ms: Some(600_000),
         rollout: None,
+        without_state: false,
     }
 }
 

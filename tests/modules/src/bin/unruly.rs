@@ -2,17 +2,19 @@
 #![allow(unsafe_code, reason = "a fork bomb forks")]
 
 use std::fs;
+use std::io::Write as _;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use module_runtime::Worker;
+use module_runtime::{StateWriter, Worker};
 use mortise_test_modules::{Echo, Refused, Unruly, UnrulyServer, View};
 
 struct Module {
     version: String,
     kept: Mutex<Vec<Vec<u8>>>,
-    echoes: AtomicU64,
+    echoes: Arc<AtomicU64>,
     /// Of so many echoes one fails.
     fails_every: Option<u64>,
 }
@@ -144,7 +146,19 @@ async fn main(worker: Worker) -> Result<(), module_runtime::Error> {
         Some(_) => return Err(module_runtime::Error::other("it was told never to be ready")),
     }
     let fails_every = worker.configuration("fails-every").and_then(|it| it.parse().ok());
-    let (kept, echoes) = (Mutex::default(), AtomicU64::new(0));
+    let (kept, echoes) = (Mutex::default(), Arc::<AtomicU64>::default());
+    let (exported, imported) = (Arc::clone(&echoes), Arc::clone(&echoes));
+    let hands_over = worker.configuration("hands-over").is_some();
     let module = Module { version: worker.version().to_string(), kept, echoes, fails_every };
-    worker.serve(UnrulyServer::new(module)).run().await
+    let mut serving = worker.serve(UnrulyServer::new(module));
+    if hands_over {
+        let export = move |to: &mut StateWriter| to.write_all(&exported.load(Relaxed).to_le_bytes());
+        let import = move |_, state: &[u8]| {
+            let count = state.try_into().map_err(|_| "no eight bytes")?;
+            imported.store(u64::from_le_bytes(count), Relaxed);
+            Ok::<(), &str>(())
+        };
+        serving = serving.export_state(1, export).import_state(import);
+    }
+    serving.run().await
 }

@@ -46,6 +46,7 @@ impl Raw {
             phase: Phase::Starting,
             services: Vec::new(),
             clients: Vec::new(),
+            state: None,
             channels: Vec::new(),
         }
     }
@@ -57,7 +58,7 @@ impl Raw {
         while !matches!(raw.hear(), Some((ToWorker::Welcome(_), _))) {}
         let services = raw.boot.configuration.get("serves").and_then(|it| ServiceName::new(it).ok());
         let services = services.map(|service| ServiceDeclaration { service, fingerprint: 0 });
-        raw.say(&ToSupervisor::Declare { services: services.into_iter().collect(), clients: Vec::new() });
+        raw.say(&ToSupervisor::Declare { services: services.into_iter().collect(), clients: Vec::new(), state: None });
         raw.say(&ToSupervisor::Ready);
         raw
     }
@@ -87,6 +88,7 @@ impl Raw {
             }
             ToWorker::Drain { .. } => ToSupervisor::Drained { served: 0 },
             ToWorker::Ping { nonce } => ToSupervisor::Pong { nonce: *nonce, healthy: true },
+            ToWorker::ExportState { .. } | ToWorker::ImportState { .. } => return,
         };
         self.say(&answer);
     }
