@@ -479,6 +479,7 @@ fn the_document_lists_every_route() {
             "GET /v1/logs/{tenant}/{module}",
             "GET /v1/modules",
             "GET /v1/modules/{tenant}/{module}",
+            "GET /v1/modules/{tenant}/{module}/shadow",
             "GET /v1/operations",
             "GET /v1/operations/{id}",
             "GET /v1/routes",
