@@ -112,16 +112,10 @@ impl Scene {
             }
             scene.mortise(&["pack", &text(&laid_out), "--output", &text(package)]);
         }
-        let first = scene.file("unruly-1.0.0");
-        artifacts.lay_out_as("unruly", "1.0.0", &first).expect("the first version");
-        let manifest = first.join("module.toml");
-        let service = "service = \"unruly\"";
-        let manifested = fs::read_to_string(&manifest).expect("module.toml");
-        assert!(manifested.contains(service), "{manifested}");
-        fs::write(manifest, manifested.replace(service, &format!("{service}\nexport = true"))).expect("module.toml");
         let load = scene.file("load-2.0.0");
         artifacts.lay_out_as("load", "2.0.0", &load).expect("another version");
-        for module in [first, artifacts.packages.join("load"), load, artifacts.packages.join("dictionary")] {
+        let package = |name: &str| artifacts.packages.join(name);
+        for module in [package("unruly"), package("load"), load, package("dictionary")] {
             scene.mortise(&["install", &text(&module)]);
         }
         scene.mortise(&["publish", "unruly"]);
