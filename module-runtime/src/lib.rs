@@ -32,9 +32,8 @@
 //! module by `module_runtime::http::serve(worker, router).await`. [`testing`] runs all of it without a supervisor.
 //!
 //! The way through the files: `entry` is the process's life, `boot` what it was started with, `control` the connection to the
-//! supervisor, `worker` the state behind it, `call` both sides of a typed call, `shadow` what is compared with a version beside, `schema` the fingerprint of a
-//! service, `http`,
-//! `log`, `figures` and `resource` what their names say, `base` what only the base needs.
+//! supervisor, `worker` the state behind it, `call` both sides of a typed call, `shadow` what is compared with a version beside,
+//! `schema` the fingerprint of a service, `http`, `log`, `figures` and `resource` what their names say, `base` what only the base needs.
 #![deny(missing_docs)]
 
 extern crate self as module_runtime;

@@ -229,6 +229,7 @@ fn status_tells_about_a_module_and_about_the_supervisor() {
         "published",
         "at /spell",
         "killed for memory 1 times",
+        "waited for memory 1.5s  ",
         "spell: 100 calls, 10 errors",
         "half of them <8µs, 99 % <524µs",
     ] {

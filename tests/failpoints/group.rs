@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::operations::Applied;
-use crate::scene::{Scene, module};
+use crate::scene::{Scene, module, without_frozen, workers};
 
 /// The version of `load` that runs where there is no group.
 pub const ALONE: &str = "1.0.0";
@@ -26,21 +26,16 @@ impl Group {
         let groups = snapshot["groups"].as_array().cloned().unwrap_or_default();
         let modules = groups.iter().flat_map(|it| it["modules"].as_array().cloned().unwrap_or_default());
         let load = module(snapshot, "default", "load");
-        let workers = load["workers"].as_array().cloned().unwrap_or_default();
-        let living = workers.iter().filter(|it| it["state"] != "stopped");
-        let mut workers: Vec<String> = living.map(|it| format!("{} {}", it["version"], it["state"])).collect();
-        workers.sort();
         Self {
             declared: modules.map(|it| json!([it["module"], it["version"], it["earlier"]])).collect(),
+            workers: workers(&load),
             load: load["version"].clone(),
-            workers,
         }
     }
 
     /// The same with no workers kept frozen.
     pub fn unkept(&self) -> Self {
-        let workers = self.workers.iter().filter(|it| !it.contains("frozen")).cloned().collect();
-        Self { workers, ..self.clone() }
+        Self { workers: without_frozen(&self.workers), ..self.clone() }
     }
 }
 

@@ -71,8 +71,7 @@ pub struct States {
 impl State {
     /// The same with no workers kept frozen.
     fn unkept(&self) -> Self {
-        let workers = self.workers.iter().filter(|it| !it.ends_with("frozen")).cloned().collect();
-        Self { workers, group: self.group.unkept(), ..self.clone() }
+        Self { workers: without_frozen(&self.workers), group: self.group.unkept(), ..self.clone() }
     }
 }
 
@@ -156,18 +155,14 @@ impl Scene {
         let module = &module(&snapshot, "default", operation.module);
         let list = |key: &str| module[key].as_array().cloned().unwrap_or_default();
         let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-        let living = list("workers").into_iter().filter(|it| it["state"] != "stopped").collect::<Vec<_>>();
-        let mut workers: Vec<String> =
-            living.iter().map(|it| format!("{} {}", word(&it["version"]), word(&it["state"]))).collect();
-        workers.sort();
         State {
             desired: word(&module["desired"]),
             version: word(&module["version"]),
             installed: list("installed").iter().map(|it| word(&it["version"])).collect(),
             published: list("services").iter().any(|it| it["published"] == true),
-            workers,
+            workers: workers(module),
             resources: snapshot["resources"].as_array().map_or(0, Vec::len),
-            fresh: living.iter().filter_map(|it| it["pid"].as_u64()).any(|it| !old.contains(&it)),
+            fresh: living(module).iter().filter_map(|it| it["pid"].as_u64()).any(|it| !old.contains(&it)),
             beside: ["beside", "beside_share", "beside_paused", "beside_shadow"]
                 .map(|it| module[it].to_string())
                 .join(" "),
@@ -182,8 +177,7 @@ impl Scene {
     /// The processes of `unruly`.
     pub fn pids(&self) -> BTreeSet<u64> {
         let unruly = module(&self.snapshot(), "default", "unruly");
-        let workers = unruly["workers"].as_array().cloned().unwrap_or_default();
-        workers.iter().filter(|it| it["state"] != "stopped").filter_map(|it| it["pid"].as_u64()).collect()
+        living(&unruly).iter().filter_map(|it| it["pid"].as_u64()).collect()
     }
 
     fn is_quiet(&self) -> bool {
@@ -538,6 +532,27 @@ impl Scene {
 }
 
 /// A module as a snapshot shows it; nothing, if it is not installed.
+/// Its workers, those apart of which nothing is left.
+fn living(module: &Value) -> Vec<Value> {
+    let mut workers = module["workers"].as_array().cloned().unwrap_or_default();
+    workers.retain(|it| it["state"] != "stopped");
+    workers
+}
+
+/// Version and state of each of them.
+pub fn workers(module: &Value) -> Vec<String> {
+    let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+    let mut workers: Vec<String> =
+        living(module).iter().map(|it| format!("{} {}", word(&it["version"]), word(&it["state"]))).collect();
+    workers.sort();
+    workers
+}
+
+/// Those that are not kept frozen.
+pub fn without_frozen(workers: &[String]) -> Vec<String> {
+    workers.iter().filter(|it| !it.ends_with("frozen")).cloned().collect()
+}
+
 pub fn module(snapshot: &Value, tenant: &str, name: &str) -> Value {
     let modules = snapshot["modules"].as_array().cloned().unwrap_or_default();
     modules.into_iter().find(|it| it["module"] == name && it["tenant"] == tenant).unwrap_or_default()

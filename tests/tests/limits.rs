@@ -89,8 +89,9 @@ fn a_module_above_its_mark_is_slowed_down_and_not_killed() {
     world.deploy("unruly");
     let pid = world.worker("unruly")["pid"].as_u64().expect("its pid");
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the worker's groups");
-    let v2 = groups.lines().find_map(|it| it.strip_prefix("0::/"));
-    if !v2.is_some_and(|it| PathBuf::from("/sys/fs/cgroup").join(it).join("memory.high").exists()) {
+    let v2 = groups.lines().find_map(|it| it.strip_prefix("0::/")).unwrap_or_default();
+    let mark = || fs::read_to_string(PathBuf::from("/sys/fs/cgroup").join(v2).join("memory.high"));
+    if mark().is_err() {
         mortise_tests::skip("a_module_above_its_mark_is_slowed_down_and_not_killed", "memory.high is of cgroup v2");
         return world.end();
     }
@@ -101,6 +102,9 @@ fn a_module_above_its_mark_is_slowed_down_and_not_killed() {
     world.call("unruly.allocate", &json!({"bytes": 30 << 20})).expect("30 MiB fit into 200 MiB");
     assert!(eventually(|| waited() > Some(before)), "it was not slowed down: {}", world.worker("unruly"));
     assert_eq!(world.worker("unruly")["worker"], first);
+    assert_eq!(mark().expect("the mark"), format!("{}\n", 29 << 20));
+    world.mortise(&["limits", "unruly", "memory_high=default"]);
+    assert_eq!(mark().expect("the mark"), "max\n");
     world.end();
 }
 

@@ -16,8 +16,8 @@ use crate::control::SOCKET;
 use crate::port::Heard;
 use crate::sync::Arc;
 
-/// Requests taken, and sleeps that came to nothing, before other tasks of the thread get a turn. A caller that sends one more
-/// whenever the ring is empty must not keep them from it.
+/// Looks at the ring before other tasks of the thread get a turn, also those that find nothing: a caller that sends one more whenever
+/// the ring is empty must not keep them from it.
 const BATCH: u32 = 32;
 
 /// A handler at work: gone as soon as its caller loses interest.
@@ -70,12 +70,12 @@ impl Server {
         self.shared.stop.task.register(cx.waker());
         let mut taken = 0;
         loop {
-            if taken >= BATCH {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            taken += 1;
             let is_over = loop {
+                if taken == BATCH {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                taken += 1;
                 match self.intake.next(&self.shared, &mut self.home)? {
                     Next::Call => {
                         let call = Call::new(self).detach();
@@ -87,11 +87,6 @@ impl Server {
                     Next::PassedOver => {}
                     Next::Empty => break false,
                     Next::Over => break true,
-                }
-                taken += 1;
-                if taken >= BATCH {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
                 }
             };
             while let Poll::Ready(Some(())) = running.poll_next_unpin(cx) {}
@@ -120,5 +115,55 @@ impl Server {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::{CallOptions, Client, End, Geometry};
+
+    /// Pending once, and due again at once.
+    async fn later() {
+        let mut is_due = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut is_due, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn one_more_call_whenever_the_ring_is_empty_does_not_keep_other_tasks_waiting() {
+        let geometry = Geometry::new(64, 4096).unwrap();
+        let (caller, callee) = End::pair(geometry, geometry).unwrap();
+        let (client, mut server) = (Rc::new(Client::new(caller)), Server::new(callee));
+        let (under_way, taken) = (Rc::new(RefCell::new(None)), Rc::new(Cell::new(0)));
+        let more = || client.start(1, &CallOptions::NONE, ()).unwrap();
+        *under_way.borrow_mut() = Some(more());
+        let handler = |call: Call<'static>| {
+            let (client, under_way, taken) = (Rc::clone(&client), Rc::clone(&under_way), Rc::clone(&taken));
+            taken.set(taken.get() + 1);
+            async move {
+                // Long enough for the server to find its ring empty.
+                later().await;
+                call.reply(());
+                let answered = under_way.borrow_mut().take();
+                drop(answered);
+                if taken.get() < 10 * BATCH {
+                    *under_way.borrow_mut() = Some(client.start(1, &CallOptions::NONE, ()).unwrap());
+                }
+            }
+        };
+        let mut serving = std::pin::pin!(server.serve_async(handler));
+        let turn = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx).is_pending())).await;
+        assert!(turn, "the channel goes on");
+        assert!((2..=BATCH).contains(&taken.get()), "{} in one turn", taken.get());
     }
 }

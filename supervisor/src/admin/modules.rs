@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::error::not_found;
 use super::extract::{InPath, InQuery};
 use super::{Access, Caller, Shared};
-use crate::api::{ApiError, ModuleStatus, ShadowReport};
+use crate::api::{ApiError, ModuleStatus, ShadowReport, Snapshot};
 
 /// Whose.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -65,8 +65,7 @@ pub(super) async fn one(
 ) -> Result<Json<ModuleStatus>, ApiError> {
     caller.may(Access::Read(&of.tenant))?;
     let snapshot = shared.api.handle.snapshot().await;
-    let found = snapshot.modules.iter().find(|it| it.tenant == of.tenant && it.module == of.module);
-    found.map(|it| Json(ModuleStatus::clone(it))).ok_or_else(|| no_module(&of))
+    Ok(Json(ModuleStatus::clone(found(&snapshot, &of)?)))
 }
 
 /// What came of sending calls to the version beside as well, as the callers tell it.
@@ -78,13 +77,16 @@ pub(super) async fn shadow(
 ) -> Result<Json<ShadowReport>, ApiError> {
     caller.may(Access::Read(&of.tenant))?;
     let state = shared.api.handle.state();
-    let found = state.modules.iter().find(|it| it.tenant == of.tenant && it.module == of.module);
-    let report = &found.ok_or_else(|| no_module(&of))?.shadow;
-    let report = report.as_ref().ok_or_else(|| {
+    let report = found(&state, &of)?.shadow.as_ref().ok_or_else(|| {
         not_found(format!("no calls of {}/{} are or were sent to a version beside as well", of.tenant, of.module))
             .remedy("`mortise shadow start MODULE PERCENT` begins with it, where a version runs beside.")
     })?;
     Ok(Json(ShadowReport::clone(report)))
+}
+
+fn found<'a>(snapshot: &'a Snapshot, of: &OneModule) -> Result<&'a ModuleStatus, ApiError> {
+    let found = snapshot.modules.iter().find(|it| it.tenant == of.tenant && it.module == of.module);
+    found.map(|it| &**it).ok_or_else(|| no_module(of))
 }
 
 /// There is no such module.

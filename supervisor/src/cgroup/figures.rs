@@ -20,6 +20,11 @@ pub struct Pressure {
 }
 
 impl Pressure {
+    /// Of a folder of v2: the kernel keeps these of every group, whichever controllers it has.
+    pub(super) fn of(folder: &Path) -> Option<Self> {
+        Self::read(|file| fs::read_to_string(folder.join(file)).ok())
+    }
+
     fn read(text: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let total = |file: &str| some_total(&text(file)?);
         Some(Self {
@@ -47,8 +52,6 @@ pub struct Figures {
     pub pids: Option<u64>,
     /// How often the kernel killed one of its processes for memory.
     pub oom_kills: Option<u64>,
-    /// How long it has waited.
-    pub pressure: Option<Pressure>,
 }
 
 impl Figures {
@@ -64,8 +67,6 @@ impl Figures {
             (Controller::Memory, Version::V2) => {
                 self.memory_bytes = number("memory.current");
                 self.oom_kills = text("memory.events").and_then(|it| keyed(&it, "oom_kill"));
-                // The kernel keeps these of every group, whichever controllers it has.
-                self.pressure = Pressure::read(text);
             }
             (Controller::CpuAccounting, Version::V1) => {
                 self.cpu_usec = number("cpuacct.usage").map(|ns| ns / 1_000);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::layout::Member;
 use super::limits::{self, Version};
-use super::{CgroupError, Controller, Figures, Limits, RemoveError, groups, kill, tenants};
+use super::{CgroupError, Controller, Figures, Limits, Pressure, RemoveError, groups, kill, tenants};
 
 /// A leaf group: one folder in every hierarchy. A handle; dropping it changes nothing.
 #[derive(Clone, Debug)]
@@ -52,6 +52,12 @@ impl Group {
         let mut figures = Figures::default();
         self.controllers().for_each(|(path, version, controller)| figures.read(path, version, controller));
         figures
+    }
+
+    /// How long it has waited; none: this host does not measure it.
+    #[must_use]
+    pub fn pressure(&self) -> Option<Pressure> {
+        self.v2.as_ref().and_then(|it| Pressure::of(&it.path))
     }
 
     /// Whether the process is in it, in every hierarchy in which it has a folder.

@@ -20,7 +20,7 @@ mod tenants;
 mod tests;
 
 pub use error::{CgroupError, RemoveError};
-pub use figures::Figures;
+pub use figures::{Figures, Pressure};
 pub use group::Group;
 pub use groups::{Groups, Swept};
 pub use layout::{Controller, Layout};

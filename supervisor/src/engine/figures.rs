@@ -10,6 +10,7 @@ use super::Figures;
 use super::pages::Pages;
 use super::resources::Charges;
 use crate::api::{ModuleStatus, PressureStatus, RuntimeKind, ServiceFigures, Snapshot};
+use crate::cgroup::Pressure;
 use crate::lifecycle::{Reading, ResourceId};
 use crate::spawn::Spawner;
 
@@ -25,14 +26,13 @@ pub(super) fn reader(spawner: Spawner, pages: Pages, charges: Charges) -> Box<Fi
                 if let Some(kernel) = spawner.figures(worker) {
                     status.memory_bytes = kernel.memory_bytes.unwrap_or(0);
                     status.cpu_usec = kernel.cpu_usec.unwrap_or(0);
-                    status.pressure = kernel.pressure.map(|it| PressureStatus {
-                        memory_usec: it.memory_usec,
-                        cpu_usec: it.cpu_usec,
-                        io_usec: it.io_usec,
-                    });
                     status.pids = kernel.pids.unwrap_or(0);
                     status.oom_kills = status.oom_kills.max(kernel.oom_kills.unwrap_or(0));
                 }
+                status.pressure = spawner.pressure(worker).map(|it| {
+                    let Pressure { memory_usec, cpu_usec, io_usec } = it;
+                    PressureStatus { memory_usec, cpu_usec, io_usec }
+                });
                 if let Some(alleged) = pages.read(worker) {
                     status.figures = alleged.into_iter().filter_map(|it| served(it, &declared)).collect();
                 }

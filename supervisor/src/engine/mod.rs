@@ -6,8 +6,8 @@
 //!        └── Published ◀──────── └──────┘ ──Action──▶ the same performers
 //! ```
 //!
-//! `turn.rs` is the loop, `perform.rs` what an action does. `workers.rs`, `control/`, `channels.rs`, `states.rs`, `pages.rs`, `resources.rs` and
-//! `requests.rs` are the performers; whatever may block is done off the loop and reports back. `publish.rs` shows the outcome.
+//! `turn.rs` is the loop, `perform.rs` what an action does. `workers.rs`, `control/`, `channels.rs`, `states.rs`, `pages.rs`,
+//! `resources.rs` and `requests.rs` are the performers; whatever may block is done off the loop and reports back. `publish.rs` shows the outcome.
 
 mod channels;
 mod clock;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use semver::Version;
 
 use crate::api::{Figure, Gate};
-use crate::manifest::show_bytes;
 
 use super::bounds;
 use super::check::{Check, Problem};
@@ -16,6 +15,7 @@ use super::file::{
     RequiresFile, ResourceFileEntry, RestartFile, RuntimeKind, SwapFile, TimeoutsFile,
 };
 use super::handover;
+use super::quantity::show_bytes;
 use super::structure::KeyPath;
 use super::types::{
     Exec, Health, HttpRoute, Limits, Listen, Manifest, Program, Provided, Requires, ResourceFile, Restart, Runtime,

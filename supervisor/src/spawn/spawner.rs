@@ -15,7 +15,7 @@ use super::sandbox::{HostView, Place};
 use super::start::{self, Sources};
 use super::thread::Cloner;
 use super::{Process, SpawnError, WorkerSpec, pidfd, process, stat};
-use crate::cgroup::{CgroupError, Figures, Group, Groups, RemoveError, Swept};
+use crate::cgroup::{CgroupError, Figures, Group, Groups, Pressure, RemoveError, Swept};
 use crate::failpoint::{self, Point};
 use crate::host::{Enforcement, Promise};
 use crate::lifecycle::{ExitStatus, Remains};
@@ -216,6 +216,12 @@ impl Spawner {
     #[must_use]
     pub fn figures(&self, worker: WorkerId) -> Option<Figures> {
         self.inner.groups.find(&group_name(worker)).map(|it| it.figures())
+    }
+
+    /// How long the worker's group has waited, if there is such a group and the host measures it. Blocks for some microseconds.
+    #[must_use]
+    pub fn pressure(&self, worker: WorkerId) -> Option<Pressure> {
+        self.inner.groups.find(&group_name(worker)).and_then(|it| it.pressure())
     }
 
     /// Lays other limits upon a worker that runs; one that is gone has none. Blocks for some microseconds, or for as long as the kernel

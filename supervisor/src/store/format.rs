@@ -16,8 +16,9 @@ use crate::lifecycle::ModuleKey;
 
 /// The format that this mortised writes. 2: routes, a version beside another, and operations of the kinds that came with them and with
 /// rollback, discard and scale, which a mortised that reads up to 1 would take for damage. 3: tenants, and operations on them. 4:
-/// limits that an operator says for a module, and the operation that does. 5: groups, and operations on them. 6: limits above which a worker is slowed
-/// down, weights on processors, and what a tenant may have in the log. 7: the operation that has calls sent to a version beside as well.
+/// limits that an operator says for a module, and the operation that does. 5: groups, and operations on them. 6:
+/// limits above which a worker is slowed down, weights on processors, and what a tenant may have in the log. 7: the operation that has calls
+/// sent to a version beside as well.
 pub(super) const FORMAT: u32 = 7;
 
 const MODULES: Kind = TableDefinition::new("modules");

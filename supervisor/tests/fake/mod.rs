@@ -15,8 +15,8 @@ use mortise_control::{ModuleName, ServiceName, TenantName};
 use mortise_supervisor::admin::{self, AdminApi};
 use mortise_supervisor::api::{
     ApiError, Blame, Desired, ErrorCode, Event, EventKind, HostStatus, InstalledVersion, LimitsStatus, LogLine,
-    LogStream, ModuleStatus, Operation, OperationId, OperationState, Receipt, Request, RuntimeKind, ServiceFigures,
-    ServiceStatus, Snapshot, StepRecord, WorkerState, WorkerStatus,
+    LogStream, ModuleStatus, Operation, OperationId, OperationState, PressureStatus, Receipt, Request, RuntimeKind,
+    ServiceFigures, ServiceStatus, Snapshot, StepRecord, WorkerState, WorkerStatus,
 };
 use mortise_supervisor::doctor::Places;
 use mortise_supervisor::engine::{EngineHandle, EventLog, Published, Submission};
@@ -221,7 +221,7 @@ pub fn world() -> Snapshot {
         oom_kills: 1,
         memory_bytes: 3 << 20,
         cpu_usec: 2_500_000,
-        pressure: None,
+        pressure: Some(PressureStatus { memory_usec: 1_500_000, cpu_usec: 99_000, io_usec: 0 }),
         pids: 4,
         limits: LimitsStatus { memory_bytes: Some(32 << 20), cpu: Some(0.5), pids: Some(16) },
         figures: vec![ServiceFigures {

@@ -151,10 +151,13 @@ fn modules(snapshot: &Snapshot) -> Vec<Family> {
     ]
 }
 
+fn all_workers(snapshot: &Snapshot) -> impl Iterator<Item = (&ModuleStatus, &WorkerStatus)> {
+    snapshot.modules.iter().flat_map(|module| module.workers.iter().map(move |it| (&**module, it)))
+}
+
 fn workers(snapshot: &Snapshot) -> Vec<Family> {
     let each = |value: &dyn Fn(&WorkerStatus) -> Option<Value>| -> Vec<(Labels, Value)> {
-        let all = snapshot.modules.iter().flat_map(|module| module.workers.iter().map(move |it| (module, it)));
-        all.filter_map(|(module, it)| Some((of_worker(module, it), value(it)?))).collect()
+        all_workers(snapshot).filter_map(|(module, it)| Some((of_worker(module, it), value(it)?))).collect()
     };
     let gauge = |value: u64| Some(Value::Gauge(value as f64));
     vec![
@@ -191,8 +194,8 @@ fn workers(snapshot: &Snapshot) -> Vec<Family> {
 }
 
 fn waiting(snapshot: &Snapshot) -> Vec<(Labels, Value)> {
-    let all = snapshot.modules.iter().flat_map(|module| module.workers.iter().map(move |it| (module, it)));
-    all.filter_map(|(module, worker)| Some((of_worker(module, worker), worker.pressure?)))
+    all_workers(snapshot)
+        .filter_map(|(module, worker)| Some((of_worker(module, worker), worker.pressure?)))
         .flat_map(|(labels, it)| {
             [("memory", it.memory_usec), ("cpu", it.cpu_usec), ("io", it.io_usec)]
                 .map(|(what, usec)| (with(labels.clone(), "for", what), Value::CounterSeconds(usec as f64 / 1e6)))
@@ -202,8 +205,7 @@ fn waiting(snapshot: &Snapshot) -> Vec<(Labels, Value)> {
 
 fn services(snapshot: &Snapshot) -> Vec<Family> {
     let each = |value: &dyn Fn(&ServiceFigures) -> Value| -> Vec<(Labels, Value)> {
-        let workers = snapshot.modules.iter().flat_map(|module| module.workers.iter().map(move |it| (module, it)));
-        workers
+        all_workers(snapshot)
             .flat_map(|(module, worker)| {
                 let figures = worker.figures.iter();
                 figures.map(move |it| (with(of_worker(module, worker), "service", it.service.as_str()), value(it)))
